@@ -1,0 +1,65 @@
+# `make` alone lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash -o pipefail
+
+BIN     := bin/wxidp
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X main.buildVersion=$(VERSION)
+FUZZTIME ?= 30s
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/wxidp
+	go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/wxidp
+
+.PHONY: run
+run: build ## try it: server, WeChat simulator, ready configuration; prints commands that sign in
+	@$(BIN) dev
+
+.PHONY: test
+test: check test-go test-node ## everything: check, Go tests with the race detector, Node end-to-end tests
+
+.PHONY: test-go
+test-go: ## Go tests with the race detector
+	go test -race -timeout 20m ./...
+
+.PHONY: test-node
+test-node: build ## end-to-end tests with openid-client and jose
+	@if command -v npm >/dev/null; then \
+		cd e2e && npm ci --no-audit --no-fund --loglevel=error && E2E_WXIDP_BIN=$(CURDIR)/$(BIN) npm test; \
+	elif [ "$$CI" = true ]; then echo "FAIL: npm is missing, the Node end-to-end tests cannot run"; exit 1; \
+	else echo "SKIPPED: npm is missing, the Node end-to-end tests did not run"; fi
+
+.PHONY: check
+check: ## format, vet, staticcheck, import rules, known vulnerabilities
+	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "not gofmt-clean:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+	go test -run TestImports .
+	@go tool govulncheck ./... >/tmp/wxidp-govulncheck.$$$$ 2>&1; status=$$?; out=/tmp/wxidp-govulncheck.$$$$; \
+	if [ $$status -eq 0 ]; then tail -n 1 $$out; rm -f $$out; \
+	elif [ $$status -eq 3 ]; then cat $$out; rm -f $$out; exit 1; \
+	elif grep -qE 'dial tcp|no such host|Forbidden|Unavailable|timeout|connection|lookup|unexpected EOF' $$out; then \
+		echo "SKIPPED: govulncheck cannot reach its database (GOVULNDB names another one)"; rm -f $$out; \
+	else cat $$out; rm -f $$out; exit 1; fi
+
+.PHONY: bench
+bench: build ## load and ceilings on loopback, a few minutes
+	go build -trimpath -o bin/bench ./bench
+	bin/bench -wxidp $(BIN)
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	@set -e; for package in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo "== $$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin e2e/node_modules

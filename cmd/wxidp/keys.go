@@ -1,0 +1,192 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wxidp/wxidp/config"
+	"github.com/wxidp/wxidp/web"
+)
+
+func keysCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "keys",
+		Short: "List, rotate, revoke and rewrap the signing keys of the running server",
+		Long: `Manage the signing keys of the running server through its admin socket. Keys
+rotate by themselves; these commands are for looking, for rotating early and
+for a key or master key that has leaked.`,
+	}
+	socket := cmd.PersistentFlags().String("socket", "", "admin `socket` of the server (default: the one in the configuration)")
+	path := os.Getenv(envConfig)
+	if path == "" {
+		path = "config.yaml"
+	}
+	configPath := cmd.PersistentFlags().String("config", path, "configuration `file`, to find the admin socket")
+	asJSON := cmd.PersistentFlags().Bool("json", false, "print JSON instead of a table")
+	admin := func() (*adminClient, error) {
+		if *socket != "" {
+			return newAdminClient(*socket), nil
+		}
+		loaded, err := config.Load(*configPath, os.Environ())
+		if err != nil {
+			return nil, fmt.Errorf("%w\nor name the admin socket with --socket", err)
+		}
+		if loaded.Config.Admin.Socket == "" {
+			return nil, errors.New("the configuration names no admin.socket")
+		}
+		return newAdminClient(loaded.Config.Admin.Socket), nil
+	}
+	show := func(cmd *cobra.Command, method, path string, in any) error {
+		client, err := admin()
+		if err != nil {
+			return err
+		}
+		var out web.KeysResponse
+		if err := client.call(cmd.Context(), method, path, in, &out); err != nil {
+			return err
+		}
+		return printKeys(cmd.OutOrStdout(), out, *asJSON)
+	}
+
+	list := &cobra.Command{
+		Use: "list", Short: "List the keys", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return show(cmd, http.MethodGet, web.AdminKeys, nil)
+		},
+	}
+	alg := ""
+	rotate := &cobra.Command{
+		Use: "rotate", Short: "Let the next key sign from now on",
+		Long: `Let the next key of one algorithm, or of all, sign from now on. A next key that
+was not yet published long enough takes over as soon as it was, so that no
+resource server ever meets a key it does not know.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return show(cmd, http.MethodPost, web.AdminKeysRotate, web.RotateKeysRequest{Alg: alg})
+		},
+	}
+	rotate.Flags().StringVar(&alg, "alg", "", "ES256, RS256, EdDSA or MAC (refresh tokens); default all")
+	revoke := &cobra.Command{
+		Use: "revoke KEY-ID", Short: "Drop a compromised key at once",
+		Long: `Drop a compromised key at once: it leaves the JWK Set and nothing it signed is
+accepted here any more. Resource servers go on accepting its tokens until their
+copy of the JWK Set expires. Revoking a MAC key ends the sign-ins whose refresh
+tokens it made.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return show(cmd, http.MethodPost, web.AdminKeysRevoke, web.RevokeKeyRequest{ID: args[0]})
+		},
+	}
+	rewrap := &cobra.Command{
+		Use: "rewrap", Short: "Seal everything under the first master key",
+		Long: `Seal everything that is kept under the first line of the master key file. To
+change the master key: add a new key as the first line, restart, run this, and
+remove the old line.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := admin()
+			if err != nil {
+				return err
+			}
+			var out web.RewrapResponse
+			if err := client.call(cmd.Context(), http.MethodPost, web.AdminKeysRewrap, nil, &out); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "Sealed anew under the first master key: %d key(s), %d value(s).\n", out.Keys, out.Values)
+			return err
+		},
+	}
+	cmd.AddCommand(list, rotate, revoke, rewrap)
+	return cmd
+}
+
+func printKeys(w io.Writer, out web.KeysResponse, asJSON bool) error {
+	if asJSON {
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(out)
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "ALG\tSTATE\tKEY ID\tCREATED\tSIGNS FROM\tUNTIL\tREMOVED")
+	for _, key := range out.Keys {
+		from := key.SigningSince
+		if from.IsZero() {
+			from = key.SignsFrom
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", key.Alg, key.State, key.ID,
+			when(key.Created), when(from), when(key.RetiresAt), when(key.RemovedAt))
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if !out.Scheduled.IsZero() {
+		fmt.Fprintf(w, "\nThe next key has not been published long enough; it takes over at %s.\n", when(out.Scheduled))
+	}
+	return nil
+}
+
+func when(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Local().Format("2006-01-02 15:04:05")
+}
+
+// adminClient talks to the admin API of the running server.
+type adminClient struct {
+	socket string
+	http   http.Client
+}
+
+func newAdminClient(socket string) *adminClient {
+	return &adminClient{socket: socket, http: http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+	}}}
+}
+
+func (c *adminClient) call(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		raw, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(raw)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://admin"+path, body)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("no server answers at %s; is it running, and is this user its owner? (%w)", c.socket, err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode >= 300 {
+		var refusal struct {
+			Description string `json:"error_description"`
+		}
+		if json.Unmarshal(raw, &refusal) == nil && refusal.Description != "" {
+			return errors.New(refusal.Description)
+		}
+		return fmt.Errorf("the server answered %s", resp.Status)
+	}
+	return json.Unmarshal(raw, out)
+}

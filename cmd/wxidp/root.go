@@ -1,0 +1,56 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wxidp/wxidp/config"
+)
+
+const envConfig = "WXIDP_CONFIG"
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "wxidp",
+		Short: "OAuth 2.0 and OpenID Connect for WeChat mini-programs",
+		Long: `wxidp turns the sign-in of a WeChat mini-program (wx.login) into standard
+OAuth 2.0 and OpenID Connect tokens that any JWT library can verify.
+
+First steps:
+  wxidp dev                       try it: server, WeChat simulator and a ready
+                                  configuration in one process
+  wxidp init --dir /etc/wxidp     write a configuration and a master key
+  wxidp check --config FILE       validate a configuration without serving
+  wxidp serve --config FILE       serve`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+	}
+	root.AddCommand(initCommand(), serveCommand(), devCommand(), simulatorCommand(),
+		checkCommand(), keysCommand(), versionCommand())
+	return root
+}
+
+// configFlag adds --config, whose default the environment may give.
+func configFlag(cmd *cobra.Command) *string {
+	path := os.Getenv(envConfig)
+	if path == "" {
+		path = "config.yaml"
+	}
+	return cmd.Flags().String("config", path, "configuration `file` (or set "+envConfig+")")
+}
+
+// printError writes an error for a person: the faults of a configuration one a
+// line, anything else in one sentence.
+func printError(w io.Writer, err error) {
+	if faults, ok := errors.AsType[config.Faults](err); ok {
+		fmt.Fprintln(w, faults.Error())
+		fmt.Fprintf(w, "wxidp: the configuration has %d fault(s), nothing was started\n", len(faults))
+		return
+	}
+	fmt.Fprintln(w, "wxidp:", err)
+}

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/wxidp/wxidp/accounts"
+	"github.com/wxidp/wxidp/config"
+	"github.com/wxidp/wxidp/grants"
+	"github.com/wxidp/wxidp/internal/seal"
+	"github.com/wxidp/wxidp/keys"
+	"github.com/wxidp/wxidp/provider"
+	"github.com/wxidp/wxidp/storage"
+	"github.com/wxidp/wxidp/storage/bolt"
+	"github.com/wxidp/wxidp/web"
+	"github.com/wxidp/wxidp/wechat"
+)
+
+// parts is the whole server without its listeners. The functions below build
+// it in the order in which one needs the other.
+type parts struct {
+	log      *slog.Logger
+	metrics  *web.Metrics
+	store    *bolt.Store
+	keys     *keys.Ring
+	weChat   *wechat.Client
+	limits   *grants.SignInLimits
+	defaults *accounts.Defaults
+	provider *provider.Provider
+	web      *web.Server
+}
+
+// build wires the server for a checked configuration.
+func build(ctx context.Context, loaded *config.Loaded, logger *slog.Logger) (_ *parts, err error) {
+	c := loaded.Config
+	p := &parts{log: logger}
+	masterKeys, err := loaded.MasterKeys()
+	if err != nil {
+		return nil, err
+	}
+	keyring, err := seal.ParseKeyring([]byte(masterKeys.Reveal()))
+	if err != nil {
+		return nil, err
+	}
+	p.metrics = web.NewMetrics([]string{grants.TypeWeChatJSCode, provider.GrantRefreshToken, provider.GrantClientCredentials})
+
+	p.store, err = bolt.Open(ctx, bolt.Options{
+		Path:                c.Storage.Bolt.Path,
+		Keyring:             keyring,
+		Logger:              logger,
+		OnCommit:            p.metrics.Commit,
+		Fatal:               func(err error) { die(logger, err) },
+		InsecurePermissions: c.Insecure.AllowWorldReadableSecrets,
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = p.store.Close() // the first error is the one to tell
+		}
+	}()
+	p.keys, err = keys.Open(ctx, keys.Options{
+		Store: p.store, Keyring: keyring, Settings: keySettings(c), Logger: logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.metrics.Watch(p.keys, p.store)
+
+	p.weChat, err = wechat.New(wechat.Options{
+		BaseURL: c.WeChat.BaseURL,
+		Timeout: c.WeChat.Timeout,
+		Apps:    weChatApps(c),
+		Observe: p.metrics.WeChatCall,
+		Logger:  logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.limits = grants.NewSignInLimits(signInRates(c))
+	p.defaults = accounts.NewDefaults(defaultProfile(c))
+
+	p.provider, err = provider.New(provider.Options{
+		Issuer: c.Issuer,
+		Store:  p.store,
+		Keys:   p.keys,
+		Grants: []grants.Grant{
+			&grants.WeChatJSCode{WeChat: p.weChat, Claims: p.store, Limits: p.limits, Defaults: p.defaults},
+		},
+		Settings: providerSettings(c),
+		Logger:   logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.web, err = web.New(web.Options{
+		Issuer:                 c.Issuer,
+		Provider:               p.provider,
+		Keys:                   p.keys,
+		Store:                  p.store,
+		Metrics:                p.metrics,
+		Logger:                 logger,
+		TrustedProxies:         c.TrustedProxies,
+		RequestsPerIPPerMinute: unlessDisabled(c, c.RateLimits.RequestsPerIPPerMinute),
+		AdminToken:             c.Admin.Token,
+	})
+	return p, err
+}
+
+// apply puts a reloaded configuration in force.
+func (p *parts) apply(c *config.Config) error {
+	if err := p.provider.Reload(providerSettings(c)); err != nil {
+		return err
+	}
+	p.keys.Reload(keySettings(c))
+	p.weChat.SetApps(weChatApps(c))
+	p.limits.SetRates(signInRates(c))
+	p.defaults.SetTemplate(defaultProfile(c))
+	p.web.SetRequestLimit(unlessDisabled(c, c.RateLimits.RequestsPerIPPerMinute))
+	return nil
+}
+
+func keySettings(c *config.Config) keys.Settings {
+	return keys.Settings{
+		RotateEvery:     c.Keys.RotateEvery,
+		PublishAhead:    c.Keys.PublishAhead,
+		TokenLifetime:   max(c.Tokens.AccessTokenLifetime, c.Tokens.IDTokenLifetime),
+		RefreshLifetime: c.Tokens.RefreshTokenAbsoluteLifetime,
+		EdDSA:           c.Keys.EdDSA,
+	}
+}
+
+func weChatApps(c *config.Config) []wechat.App {
+	apps := make([]wechat.App, len(c.WeChat.Apps))
+	for i, app := range c.WeChat.Apps {
+		apps[i] = wechat.App{AppID: app.AppID, Secret: app.Secret, OpenPlatform: app.OpenPlatform}
+	}
+	return apps
+}
+
+func signInRates(c *config.Config) grants.SignInRates {
+	return grants.SignInRates{
+		PerIP:          unlessDisabled(c, c.RateLimits.SignInsPerIPPerMinute),
+		PerNetwork:     unlessDisabled(c, c.RateLimits.SignInsPerNetworkPerMinute),
+		PerClient:      unlessDisabled(c, c.RateLimits.SignInsPerClientPerMinute),
+		PerApp:         unlessDisabled(c, c.RateLimits.WeChatCallsPerAppPerMinute),
+		ReservePercent: c.RateLimits.WeChatReservePercent,
+	}
+}
+
+func unlessDisabled(c *config.Config, rate int) int {
+	if c.RateLimits.Disabled {
+		return 0
+	}
+	return rate
+}
+
+func defaultProfile(c *config.Config) storage.Profile {
+	return storage.Profile{Nickname: c.Users.DefaultNickname, Picture: c.Users.DefaultPicture}
+}
+
+func providerSettings(c *config.Config) provider.Settings {
+	settings := provider.Settings{
+		AccessTokenLifetime:          c.Tokens.AccessTokenLifetime,
+		IDTokenLifetime:              c.Tokens.IDTokenLifetime,
+		RefreshTokenIdleLifetime:     c.Tokens.RefreshTokenIdleLifetime,
+		RefreshTokenAbsoluteLifetime: c.Tokens.RefreshTokenAbsoluteLifetime,
+		RefreshGrace:                 c.Tokens.RefreshGrace,
+		AccessTokenSigningAlg:        c.Tokens.AccessTokenSigningAlg,
+		FailedClientAuthPerMinute:    unlessDisabled(c, c.RateLimits.FailedClientAuthPerMinute),
+		IntrospectionMissesPerMinute: unlessDisabled(c, c.RateLimits.IntrospectionMissesPerMinute),
+	}
+	for _, client := range c.Clients {
+		settings.Clients = append(settings.Clients, provider.Client{
+			ID:            client.ClientID,
+			Name:          client.Name,
+			Public:        client.Type == config.ClientPublic,
+			SecretHashes:  client.SecretHashes,
+			AuthMethod:    client.TokenEndpointAuthMethod,
+			AuthAlg:       client.TokenEndpointAuthSigningAlg,
+			JWKS:          client.JWKS,
+			GrantTypes:    client.GrantTypes,
+			Scopes:        client.Scopes,
+			DefaultScopes: client.DefaultScopes,
+			Audience:      client.Audience,
+			WeChatAppID:   client.WeChatAppID,
+			IDTokenAlg:    client.IDTokenSignedResponseAlg,
+			Introspection: client.Introspection,
+		})
+	}
+	return settings
+}
+
+// die ends the process after a write error that leaves the state of the data
+// file unknown: going on could acknowledge what is not there.
+func die(logger *slog.Logger, err error) {
+	logger.Error("the storage failed, ending", "event", "storage.fatal", "detail", err.Error())
+	os.Exit(1)
+}
+
+// collectEvery is the pause between rounds of expiry; a round with a backlog
+// goes on by itself.
+const collectEvery = 10 * time.Second

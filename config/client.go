@@ -1,0 +1,116 @@
+package config
+
+import "github.com/wxidp/wxidp/internal/secret"
+
+// Values of [Client.Type], [Client.GrantTypes] and
+// [Client.TokenEndpointAuthMethod].
+const (
+	ClientPublic       = "public"
+	ClientConfidential = "confidential"
+
+	GrantWeChatJSCode      = "wechat_jscode"
+	GrantRefreshToken      = "refresh_token"
+	GrantClientCredentials = "client_credentials"
+
+	AuthNone              = "none"
+	AuthClientSecretBasic = "client_secret_basic"
+	AuthClientSecretPost  = "client_secret_post"
+	AuthPrivateKeyJWT     = "private_key_jwt"
+)
+
+const (
+	grantAuthorizationCode = "authorization_code" // known, of a later version
+
+	algES256 = "ES256"
+	algRS256 = "RS256"
+	algEdDSA = "EdDSA"
+
+	driverBolt     = "bolt"
+	driverPostgres = "postgres"
+)
+
+// Client is an OAuth client. Nothing is implied: it may use the grants,
+// scopes and audiences named here and no others. A client that is removed is
+// inactive at once, with all its tokens.
+type Client struct {
+	// ClientID is 1 to 128 of the characters A-Z a-z 0-9 . _ ~ - and unique.
+	// Ids of exactly 22 characters without . and ~ are refused: they look
+	// like a user's `sub`. Required.
+	ClientID string `mapstructure:"client_id"`
+	// Name is what people read, at most 128 characters. Empty: the client_id.
+	Name string `mapstructure:"name"`
+	// Type is public, for what runs on a user's device and can keep no
+	// secret, or confidential, for what runs on a server. Required.
+	Type string `mapstructure:"type"`
+	// WeChatAppID names the one of wechat.apps whose users sign in by this
+	// client. Required with the grant wechat_jscode.
+	WeChatAppID string `mapstructure:"wechat_appid"`
+	// GrantTypes are those of wechat_jscode, refresh_token and
+	// client_credentials (confidential only) the client may use.
+	// (authorization_code is not available in this version.) It may be empty
+	// for a client that only introspects.
+	GrantTypes []string `mapstructure:"grant_types"`
+
+	// TokenEndpointAuthMethod is how the client proves who it is: none for a
+	// public client; client_secret_basic, client_secret_post or
+	// private_key_jwt for a confidential one. Default none for a public
+	// client, client_secret_basic for a confidential one.
+	TokenEndpointAuthMethod string `mapstructure:"token_endpoint_auth_method"`
+	// ClientSecret is at least 32 random characters. A client with a secret
+	// has one of client_secret, client_secret_file, client_secret_hash and
+	// client_secrets. Hashed into SecretHashes and cleared by [Load].
+	ClientSecret secret.String `mapstructure:"client_secret"`
+	// ClientSecretFile is a file that holds the secret.
+	ClientSecretFile string `mapstructure:"client_secret_file"`
+	// ClientSecretHash is sha256$ and the SHA-256 of the secret in 64
+	// lower-case hex digits.
+	ClientSecretHash string `mapstructure:"client_secret_hash"`
+	// ClientSecrets are 1 to 3 secrets that are valid side by side, each
+	// also possible in the form of client_secret_hash. To rotate: add the
+	// new one, move the client to it, remove the old one. Hashed into
+	// SecretHashes and cleared by [Load].
+	ClientSecrets []secret.String `mapstructure:"client_secrets"`
+	// JWKSFile is a JWK Set (RFC 7517) with 1 to 16 public keys that verify
+	// the client's assertions. Each has its kid and use=sig. Required with
+	// private_key_jwt and refused without it.
+	JWKSFile string `mapstructure:"jwks_file"`
+	// TokenEndpointAuthSigningAlg is what the client signs its assertions
+	// with: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or ES512.
+	// Default RS256 with private_key_jwt; refused without it.
+	TokenEndpointAuthSigningAlg string `mapstructure:"token_endpoint_auth_signing_alg"`
+
+	// RedirectURIs are compared character by character: https; for a public
+	// client also http on 127.0.0.1 or [::1] (any port is accepted then,
+	// RFC 8252 §7.3) or a scheme of its own with a dot, such as
+	// com.example.app:/cb. No wildcard, fragment or user.
+	RedirectURIs []string `mapstructure:"redirect_uris"`
+	// PostLogoutRedirectURIs follow the same rules.
+	PostLogoutRedirectURIs []string `mapstructure:"post_logout_redirect_uris"`
+	// BackchannelLogoutURI is told of logouts (OpenID Connect Back-Channel
+	// Logout 1.0). https.
+	BackchannelLogoutURI string `mapstructure:"backchannel_logout_uri"`
+	// RequirePKCE demands PKCE with S256 (RFC 7636); false is for a
+	// confidential client only. Default true.
+	RequirePKCE bool `mapstructure:"require_pkce"`
+
+	// IDTokenSignedResponseAlg signs the client's ID Tokens: RS256, ES256
+	// (ten times cheaper), or EdDSA where keys.eddsa is true. Default RS256.
+	IDTokenSignedResponseAlg string `mapstructure:"id_token_signed_response_alg"`
+	// Scopes are all the scopes the client may ask for (RFC 6749 §3.3).
+	Scopes []string `mapstructure:"scopes"`
+	// DefaultScopes, a part of scopes, are granted where a request names
+	// none. Empty: such a request is invalid_scope.
+	DefaultScopes []string `mapstructure:"default_scopes"`
+	// Audience is the `aud` of the client's access tokens: URIs or names of
+	// the resource servers they are for.
+	Audience []string `mapstructure:"audience"`
+	// Introspection lets a confidential client introspect tokens (RFC 7662)
+	// for its audience. Default false.
+	Introspection bool `mapstructure:"introspection"`
+
+	// SecretHashes are the client's secrets, each as sha256$ and 64
+	// lower-case hex digits. Empty for a client without one.
+	SecretHashes []string `mapstructure:"-"`
+	// JWKS is the content of JWKSFile, checked.
+	JWKS []byte `mapstructure:"-"`
+}

@@ -1,0 +1,476 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"log/slog"
+	"net/netip"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+func TestDefaultsOfAnEmptyFile(t *testing.T) {
+	f := newFolder(t)
+	c := f.mustLoad(issuerLine)
+	want := Default()
+	want.Issuer = "https://id.example.com"
+	want.Admin.Socket = f.path("data/admin.sock")
+	want.Storage.Bolt.Path = f.path("data/wxidp.db")
+	want.MasterKeyFile = f.path("data/master.key")
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+	if c.Log.SlogLevel() != slog.LevelInfo || (Log{Level: "debug"}).SlogLevel() != slog.LevelDebug {
+		t.Error("log level is not translated")
+	}
+}
+
+func TestEveryKeyIsRead(t *testing.T) {
+	f := newFolder(t)
+	f.write("secrets/app", "abcdef\r\n", 0o400)
+	f.write("token", strong+"\n", 0o600)
+	c := f.mustLoad(`
+issuer: http://127.0.0.1:9000/id
+listen: 0.0.0.0:9000
+trusted_proxies: [10.1.2.3/8, "fd00::/8"]
+admin: {listen: 0.0.0.0:9001, socket: /run/w.sock, token_file: token}
+storage: {driver: bolt, bolt: {path: ../db}, postgres: {dsn: "${DSN}"}}
+master_key_file: /etc/wxidp/master.key
+tokens:
+  access_token_lifetime: 1s
+  access_token_signing_alg: EdDSA
+  id_token_lifetime: 2s
+  refresh_token_idle_lifetime: 3s
+  refresh_token_absolute_lifetime: 4s
+  refresh_grace: 0
+keys: {rotate_every: 3s, publish_ahead: 1s, eddsa: true}
+wechat:
+  base_url: http://127.0.0.1:8090/
+  timeout: 150ms
+  apps:
+    - {appid: wx1, secret: "${WXIDP_APP_SECRET}", open_platform: main}
+    - {appid: wx2, secret_file: secrets/app}
+users: {default_nickname: "u{n}", default_picture: "https://x.example/p.png"}
+rate_limits:
+  disabled: true
+  requests_per_ip_per_minute: 1
+  sign_ins_per_ip_per_minute: 2
+  sign_ins_per_network_per_minute: 3
+  sign_ins_per_client_per_minute: 4
+  wechat_calls_per_app_per_minute: 5
+  wechat_reserve_percent: 0
+  failed_client_auth_per_minute: 7
+  introspection_misses_per_minute: 8
+log: {level: warn}
+insecure: {allow_http_issuer: true, allow_world_readable_secrets: true}
+clients:
+  - client_id: app
+    type: public
+    wechat_appid: wx2
+    grant_types: [wechat_jscode]
+    id_token_signed_response_alg: ES256
+    redirect_uris: ["http://127.0.0.1/cb", "http://[::1]:1/cb", "com.example.app:/cb", "https://x.example/cb?a=b"]
+  - client_id: api
+    name: API
+    type: confidential
+    client_secret_hash: sha256$`+strings.Repeat("0", 64)+`
+    token_endpoint_auth_method: client_secret_post
+    require_pkce: false
+    introspection: true
+    scopes: [a, b]
+    default_scopes: [b]
+    audience: [x, "https://y.example"]
+    post_logout_redirect_uris: ["https://x.example/"]
+    backchannel_logout_uri: https://x.example/out
+`, "WXIDP_APP_SECRET=s3", "DSN=postgres://u:p@h/d")
+
+	secrets := []string{c.Admin.Token.Reveal(), c.Storage.Postgres.DSN.Reveal(), c.WeChat.Apps[0].Secret.Reveal(), c.WeChat.Apps[1].Secret.Reveal()}
+	if want := []string{strong, "postgres://u:p@h/d", "s3", "abcdef"}; !slices.Equal(secrets, want) {
+		t.Errorf("secrets are %q", secrets)
+	}
+	c.Admin.Token, c.Storage.Postgres.DSN, c.WeChat.Apps[0].Secret, c.WeChat.Apps[1].Secret = Default().Admin.Token, Default().Admin.Token, Default().Admin.Token, Default().Admin.Token
+	want := &Config{
+		Issuer:         "http://127.0.0.1:9000/id",
+		Listen:         "0.0.0.0:9000",
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
+		Admin:          Admin{Listen: "0.0.0.0:9001", Socket: "/run/w.sock", TokenFile: f.path("token")},
+		Storage:        Storage{Driver: "bolt", Bolt: Bolt{Path: f.path("../db")}},
+		MasterKeyFile:  "/etc/wxidp/master.key",
+		Tokens: Tokens{AccessTokenLifetime: time.Second, AccessTokenSigningAlg: "EdDSA", IDTokenLifetime: 2 * time.Second,
+			RefreshTokenIdleLifetime: 3 * time.Second, RefreshTokenAbsoluteLifetime: 4 * time.Second},
+		Keys: Keys{RotateEvery: 3 * time.Second, PublishAhead: time.Second, EdDSA: true},
+		WeChat: WeChat{BaseURL: "http://127.0.0.1:8090", Timeout: 150 * time.Millisecond, Apps: []App{
+			{AppID: "wx1", OpenPlatform: "main"}, {AppID: "wx2", SecretFile: f.path("secrets/app")}}},
+		Users: Users{DefaultNickname: "u{n}", DefaultPicture: "https://x.example/p.png"},
+		RateLimits: RateLimits{Disabled: true, RequestsPerIPPerMinute: 1, SignInsPerIPPerMinute: 2, SignInsPerNetworkPerMinute: 3,
+			SignInsPerClientPerMinute: 4, WeChatCallsPerAppPerMinute: 5, FailedClientAuthPerMinute: 7, IntrospectionMissesPerMinute: 8},
+		Log:      Log{Level: "warn"},
+		Insecure: Insecure{AllowHTTPIssuer: true, AllowWorldReadableSecrets: true},
+		Clients: []Client{
+			{ClientID: "app", Name: "app", Type: ClientPublic, WeChatAppID: "wx2", GrantTypes: []string{GrantWeChatJSCode},
+				TokenEndpointAuthMethod: AuthNone, RequirePKCE: true, IDTokenSignedResponseAlg: "ES256",
+				RedirectURIs: []string{"http://127.0.0.1/cb", "http://[::1]:1/cb", "com.example.app:/cb", "https://x.example/cb?a=b"}},
+			{ClientID: "api", Name: "API", Type: ClientConfidential, TokenEndpointAuthMethod: AuthClientSecretPost,
+				ClientSecretHash: "sha256$" + strings.Repeat("0", 64), SecretHashes: []string{"sha256$" + strings.Repeat("0", 64)},
+				IDTokenSignedResponseAlg: "RS256", Introspection: true, Scopes: []string{"a", "b"}, DefaultScopes: []string{"b"},
+				Audience: []string{"x", "https://y.example"}, PostLogoutRedirectURIs: []string{"https://x.example/"}, BackchannelLogoutURI: "https://x.example/out"},
+		},
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got\n%+v\nwant\n%+v", c, want)
+	}
+}
+
+func TestClientSecretsBecomeHashes(t *testing.T) {
+	sum := sha256.Sum256([]byte(strong))
+	hash := "sha256$" + hex.EncodeToString(sum[:])
+	other := "sha256$" + strings.Repeat("ab", 32)
+	f := newFolder(t)
+	f.write("secret", strong+"\n", 0o600)
+	for name, row := range map[string]struct {
+		lines []string
+		want  []string
+	}{
+		"inline":    {[]string{"client_secret: " + strong}, []string{hash}},
+		"reference": {[]string{"client_secret: ${API_SECRET}"}, []string{hash}},
+		"file":      {[]string{"client_secret_file: secret"}, []string{hash}},
+		"hash":      {[]string{"client_secret_hash: " + other}, []string{other}},
+		"several":   {[]string{"client_secrets:", "  - " + strong, "  - ${API_SECRET}", "  - " + other}, []string{hash, hash, other}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := f.mustLoad(issuerLine+confidentialClient(row.lines...), "API_SECRET="+strong).Clients[0]
+			if !slices.Equal(c.SecretHashes, row.want) {
+				t.Errorf("hashes are %q", c.SecretHashes)
+			}
+			if !c.ClientSecret.IsZero() || c.ClientSecrets != nil {
+				t.Error("the plain secret is kept")
+			}
+			if c.TokenEndpointAuthMethod != AuthClientSecretBasic {
+				t.Errorf("method is %q", c.TokenEndpointAuthMethod)
+			}
+		})
+	}
+}
+
+func TestSecretsMayStandInFilesThatOnlyTheOwnerReads(t *testing.T) {
+	inline := issuerLine + confidentialClient("client_secret: "+strong)
+	hashed := issuerLine + confidentialClient("client_secret_hash: sha256$"+strings.Repeat("a", 64))
+	reference := issuerLine + confidentialClient("client_secret: ${S}")
+	f := newFolder(t)
+	f.write("open", strong, 0o644)
+	f.write("mounted/..data/secret", strong, 0o400)
+	if err := os.Symlink("..data/secret", f.path("mounted/secret")); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		name, yaml string
+		mode       os.FileMode
+	}{
+		{"inline 0600", inline, 0o600},
+		{"inline 0400", inline, 0o400},
+		{"hash 0644", hashed, 0o644},
+		{"reference 0644", reference, 0o644},
+		{"inline 0644, switched off", inline + "insecure: {allow_world_readable_secrets: true}\n", 0o644},
+		{"open file, switched off", issuerLine + confidentialClient("client_secret_file: open") + "insecure: {allow_world_readable_secrets: true}\n", 0o644},
+		{"mounted", issuerLine + confidentialClient("client_secret_file: mounted/secret"), 0o644},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			path := f.write("config.yaml", row.yaml, row.mode)
+			if _, err := Load(path, []string{"S=" + strong}); err != nil {
+				t.Errorf("refused:\n%v", err)
+			}
+		})
+	}
+}
+
+func TestEnvironmentOverrides(t *testing.T) {
+	f := newFolder(t)
+	c := f.mustLoad(issuerLine+"listen: 127.0.0.1:1\ntokens: {access_token_lifetime: 5m}\nlog:\n",
+		"WXIDP_LISTEN=127.0.0.1:7000",
+		"WXIDP_TOKENS_ACCESS_TOKEN_LIFETIME=90s",
+		"WXIDP_KEYS_EDDSA=true",
+		"WXIDP_RATE_LIMITS_REQUESTS_PER_IP_PER_MINUTE=17",
+		"WXIDP_TRUSTED_PROXIES=10.0.0.0/8, 192.168.0.0/16",
+		"WXIDP_STORAGE_BOLT_PATH=other.db",
+		"WXIDP_STORAGE_POSTGRES_DSN=${literally}",
+		"WXIDP_LOG_LEVEL=", // as if it were not set
+		"WXIDP_MASTER_KEY=x", "WXIDP_CONFIG=x", "PATH=/bin", "=odd",
+		// A Service called wxidp or wxidp-admin puts these into every pod.
+		"WXIDP_SERVICE_HOST=10.0.0.1", "WXIDP_SERVICE_PORT=80", "WXIDP_SERVICE_PORT_HTTP=80", "WXIDP_PORT=tcp://10.0.0.1:80",
+		"WXIDP_PORT_80_TCP=x", "WXIDP_PORT_80_TCP_PROTO=tcp", "WXIDP_PORT_80_TCP_PORT=80", "WXIDP_PORT_80_TCP_ADDR=10.0.0.1", "WXIDP_ADMIN_SERVICE_HOST=10.0.0.2")
+	want := Default()
+	want.Issuer = "https://id.example.com"
+	want.Listen = "127.0.0.1:7000"
+	want.Tokens.AccessTokenLifetime = 90 * time.Second
+	want.Keys.EdDSA = true
+	want.RateLimits.RequestsPerIPPerMinute = 17
+	want.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.168.0.0/16")}
+	want.Storage.Bolt.Path = f.path("other.db")
+	want.Admin.Socket = f.path("data/admin.sock")
+	want.MasterKeyFile = f.path("data/master.key")
+	if got := c.Storage.Postgres.DSN.Reveal(); got != "${literally}" {
+		t.Errorf("dsn is %q", got)
+	}
+	want.Storage.Postgres.DSN = c.Storage.Postgres.DSN
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+}
+
+func TestEveryKeyOutsideListsHasItsVariable(t *testing.T) {
+	owners := map[string]string{}
+	eachKey(reflect.ValueOf(Default()).Elem(), "", func(path string, v reflect.Value) {
+		name := envName(path)
+		if owners[name] != "" {
+			t.Errorf("%s and %s share %s", path, owners[name], name)
+		}
+		if envService.MatchString(name) || name == envMasterKey {
+			t.Errorf("%s is taken already", name)
+		}
+		owners[name] = path
+	})
+	if len(owners) < 35 {
+		t.Errorf("only %d keys were found", len(owners))
+	}
+}
+
+func TestMasterKeys(t *testing.T) {
+	f := newFolder(t)
+	loaded, err := f.load(issuerLine + "master_key_file: master.key\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loaded.MasterKeys(); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("missing file: %v", err)
+	}
+	f.write("master.key", "canary\nsecond\n", 0o644)
+	if _, err := loaded.MasterKeys(); err == nil || !strings.Contains(err.Error(), "chmod 600") || strings.Contains(err.Error(), "canary") {
+		t.Errorf("open file: %v", err)
+	}
+	f.write("master.key", "canary\nsecond\n", 0o600)
+	if keys, err := loaded.MasterKeys(); err != nil || keys.Reveal() != "canary\nsecond" {
+		t.Errorf("keys are %q, %v", keys.Reveal(), err)
+	}
+	loaded, err = f.load(issuerLine+"master_key_file: ''\n", "WXIDP_MASTER_KEY=from-env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keys, err := loaded.MasterKeys(); err != nil || keys.Reveal() != "from-env" {
+		t.Errorf("keys are %q, %v", keys.Reveal(), err)
+	}
+	loaded, err = f.load(issuerLine + "master_key_file: ''\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loaded.MasterKeys(); err == nil {
+		t.Error("no master key was accepted")
+	}
+}
+
+func TestRestartDiff(t *testing.T) {
+	was := Default()
+	if keys := was.RestartDiff(Default()); keys != nil {
+		t.Errorf("unchanged: %q", keys)
+	}
+	live := Default()
+	live.Tokens.RefreshGrace = 0
+	live.Clients = []Client{{ClientID: "a"}}
+	live.Log.Level = "debug"
+	live.Keys.EdDSA = true
+	live.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	if keys := was.RestartDiff(live); keys != nil {
+		t.Errorf("live keys: %q", keys)
+	}
+	next := Default()
+	next.Issuer, next.Listen, next.TLS.CertFile, next.TLS.KeyFile = "a", "a", "a", "a"
+	next.Admin = Admin{Listen: "a", Socket: "a", TokenFile: "a"}
+	next.Storage = Storage{Driver: "a", Bolt: Bolt{Path: "a"}}
+	next.MasterKeyFile, next.WeChat.BaseURL, next.WeChat.Timeout = "a", "a", 1
+	want := "issuer listen tls.cert_file tls.key_file admin.listen admin.socket admin.token_file storage.driver storage.bolt.path master_key_file wechat.base_url wechat.timeout"
+	if got := strings.Join(was.RestartDiff(next), " "); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// exampleEnv are the variables that config.example.yaml names.
+var exampleEnv = []string{"WECHAT_SECRET=0123456789abcdef0123456789abcdef", "ORDERS_API_SECRET=" + strong}
+
+func readExample(t *testing.T) []byte {
+	t.Helper()
+	data, err := os.ReadFile("../config.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestExampleLoadsAndShowsTheDefaults(t *testing.T) {
+	f := newFolder(t)
+	path := f.write("config.yaml", string(readExample(t)), 0o644)
+	loaded, err := Load(path, exampleEnv)
+	if err != nil {
+		t.Fatalf("config.example.yaml:\n%v", err)
+	}
+	got := *loaded.Config
+	if len(got.Clients) != 2 || len(got.WeChat.Apps) != 1 {
+		t.Errorf("%d clients, %d apps", len(got.Clients), len(got.WeChat.Apps))
+	}
+	got.Clients, got.WeChat.Apps = nil, nil
+	want := f.mustLoad(issuerLine)
+	if len(got.TrustedProxies) == 0 {
+		got.TrustedProxies = nil // [] in the example
+	}
+	if !reflect.DeepEqual(&got, want) {
+		t.Errorf("a value that is shown is not the default:\ngot  %+v\nwant %+v", &got, want)
+	}
+}
+
+// keyLine finds a key in the example, in force or commented out.
+func keyLine(lines []string, key string) int {
+	pattern := regexp.MustCompile(`^ *(# +)?(- )?` + key + `:( |$)`)
+	return slices.IndexFunc(lines, pattern.MatchString)
+}
+
+func TestExampleShowsEveryKeyInOrder(t *testing.T) {
+	data := readExample(t)
+	lines := strings.Split(string(data), "\n")
+	var check func(typ reflect.Type, path string)
+	check = func(typ reflect.Type, path string) {
+		for _, f := range fields(typ) {
+			p := join(path, f.key)
+			if keyLine(lines, f.key) < 0 {
+				t.Errorf("%s is not shown", p)
+			}
+			switch {
+			case isSection(f.typ):
+				check(f.typ, p)
+			case f.typ.Kind() == reflect.Slice && isSection(f.typ.Elem()):
+				check(f.typ.Elem(), p)
+			}
+		}
+	}
+	check(reflect.TypeFor[Config](), "")
+
+	var document yaml.Node
+	if err := yaml.Unmarshal(data, &document); err != nil {
+		t.Fatal(err)
+	}
+	var order func(n *yaml.Node, typ reflect.Type, path string)
+	order = func(n *yaml.Node, typ reflect.Type, path string) {
+		last := -1
+		for i := 0; i < len(n.Content); i += 2 {
+			f, known := fieldOf(typ, n.Content[i])
+			if !known || f.index < last {
+				t.Errorf("line %d: %s is out of the order of the struct", n.Content[i].Line, join(path, n.Content[i].Value))
+			}
+			last = f.index
+			if isSection(f.typ) {
+				order(n.Content[i+1], f.typ, f.key)
+			}
+		}
+	}
+	order(document.Content[0], reflect.TypeFor[Config](), "")
+}
+
+// TestCommentsStateTheDefaults holds the manual, which is the comments of the
+// fields, against Default.
+func TestCommentsStateTheDefaults(t *testing.T) {
+	defaults := map[string]string{}
+	var collect func(v reflect.Value)
+	collect = func(v reflect.Value) {
+		for _, f := range fields(v.Type()) {
+			value := v.Field(f.index)
+			if isSection(f.typ) {
+				collect(value)
+				continue
+			}
+			text := fmt.Sprint(value.Interface())
+			if d, ok := value.Interface().(time.Duration); ok {
+				text = regexp.MustCompile(`([hm])0[ms](0s)?$`).ReplaceAllString(d.String(), "$1")
+			}
+			defaults[v.Type().Name()+"."+v.Type().Field(f.index).Name] = text
+		}
+	}
+	collect(reflect.ValueOf(Default()).Elem())
+
+	file, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stated := regexp.MustCompile(`Default (\S+)\.(\s|$)`)
+	found := 0
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.TypeSpec)
+		if !ok {
+			return true
+		}
+		section, ok := spec.Type.(*ast.StructType)
+		if !ok {
+			return true
+		}
+		for _, f := range section.Fields.List {
+			name := spec.Name.Name + "." + f.Names[0].Name
+			if f.Doc.Text() == "" {
+				t.Errorf("%s has no comment", name)
+			}
+			want, inForce := defaults[name]
+			m := stated.FindStringSubmatch(strings.Join(strings.Fields(f.Doc.Text()), " "))
+			switch {
+			case m == nil && inForce && want != "" && want != "[]" && want != "***":
+				t.Errorf("%s does not state its default %s", name, want)
+			case m != nil && m[1] != want:
+				t.Errorf("%s states the default %s, it is %s", name, m[1], want)
+			case m != nil:
+				found++
+			}
+		}
+		return true
+	})
+	if found < 25 {
+		t.Errorf("only %d defaults were found in the comments", found)
+	}
+}
+
+func TestInitFileLoads(t *testing.T) {
+	f := newFolder(t)
+	f.write("secret", "0123456789abcdef", 0o600)
+	for name, p := range map[string]InitParams{
+		"nothing given": {},
+		"all given": {Issuer: "https://id.example.com/a", Listen: "127.0.0.1:1", AdminListen: "[::1]:2", WeChatBaseURL: "http://127.0.0.1:3",
+			AppID: "wxfedcba9876543210", AppSecretFile: f.path("secret"), ClientID: "my-mini", Audience: "https://api.example.com/\"quoted\""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := f.mustLoad(string(InitFile(p)), exampleEnv...)
+			if p.Issuer == "" {
+				p = InitParams{Issuer: "http://127.0.0.1:8080", Listen: "127.0.0.1:8080", AdminListen: "127.0.0.1:8081",
+					WeChatBaseURL: "https://api.weixin.qq.com", AppID: "wx0123456789abcdef", ClientID: "shop-mini", Audience: "https://api.shop.example"}
+			}
+			got := InitParams{Issuer: c.Issuer, Listen: c.Listen, AdminListen: c.Admin.Listen, WeChatBaseURL: c.WeChat.BaseURL,
+				AppID: c.Clients[0].WeChatAppID, AppSecretFile: c.WeChat.Apps[0].SecretFile, ClientID: c.Clients[0].ClientID, Audience: c.Clients[0].Audience[0]}
+			if got != p {
+				t.Errorf("got  %+v\nwant %+v", got, p)
+			}
+		})
+	}
+	// What looks like YAML in a parameter stays a value.
+	if _, err := f.load(string(InitFile(InitParams{ClientID: "a\n    introspection: true"})), exampleEnv...); err == nil {
+		t.Error("a parameter broke out of its value")
+	}
+	// The client that is commented out is right, too.
+	full := strings.ReplaceAll(string(InitFile(InitParams{})), "  # - client_id", "  - client_id")
+	full = strings.ReplaceAll(full, "  #   ", "    ")
+	if c := f.mustLoad(full, exampleEnv...); len(c.Clients) != 2 || !c.Clients[1].Introspection {
+		t.Errorf("clients are %+v", c.Clients)
+	}
+}

@@ -1,0 +1,122 @@
+package grants
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/wxidp/wxidp/internal/limit"
+)
+
+// Sizes of the limiter tables.
+const (
+	maxAddresses = 1 << 17
+	maxClients   = 1 << 12
+	knownFor     = time.Hour // how long a success speaks for an address
+)
+
+// SignInRates are limits per minute. Zero means no limit.
+type SignInRates struct {
+	PerIP      int
+	PerNetwork int // /24 of IPv4, /48 of IPv6
+	PerClient  int
+	PerApp     int // calls to WeChat for one appid: stay below its quota
+	// ReservePercent of PerApp is kept for addresses that have signed somebody
+	// in within the last hour, so that junk codes cannot use up the quota of
+	// honest users.
+	ReservePercent int
+}
+
+// SignInLimits bounds how fast js_codes are tried. A nil *SignInLimits sets no
+// limit.
+type SignInLimits struct {
+	perIP, perNetwork, perClient *limit.Limiter
+	general, reserve             *limit.Limiter // per appid
+	known                        *limit.Recent  // addresses with a recent success
+	hasReserve                   atomic.Bool
+}
+
+// NewSignInLimits returns limits with the given rates.
+func NewSignInLimits(rates SignInRates) *SignInLimits {
+	l := &SignInLimits{
+		perIP:      limit.New(limit.Rate{}, maxAddresses),
+		perNetwork: limit.New(limit.Rate{}, maxAddresses),
+		perClient:  limit.New(limit.Rate{}, maxClients),
+		general:    limit.New(limit.Rate{}, maxClients),
+		reserve:    limit.New(limit.Rate{}, maxClients),
+		known:      limit.NewRecent(knownFor, maxAddresses),
+	}
+	l.SetRates(rates)
+	return l
+}
+
+// SetRates changes the rates from now on.
+func (l *SignInLimits) SetRates(rates SignInRates) {
+	l.perIP.SetRate(perMinute(rates.PerIP))
+	l.perNetwork.SetRate(perMinute(rates.PerNetwork))
+	l.perClient.SetRate(perMinute(rates.PerClient))
+	reserved := rates.PerApp * rates.ReservePercent / 100
+	l.hasReserve.Store(reserved > 0)
+	l.general.SetRate(perMinute(rates.PerApp - reserved))
+	l.reserve.SetRate(perMinute(reserved))
+}
+
+// perMinute allows a quarter of a minute's events at once.
+func perMinute(n int) limit.Rate { return limit.Rate{PerMinute: n, Burst: max(1, n/4)} }
+
+// caller counts one attempt against the address, its network and the client.
+func (l *SignInLimits) caller(ip netip.Addr, clientID string) error {
+	if l == nil {
+		return nil
+	}
+	for _, check := range []struct {
+		scope   string
+		limiter *limit.Limiter
+		key     string
+	}{
+		{"ip", l.perIP, ip.String()},
+		{"network", l.perNetwork, network(ip)},
+		{"client", l.perClient, clientID},
+	} {
+		if ok, wait := check.limiter.Allow(check.key); !ok {
+			return &Refusal{Kind: Limited, Scope: check.scope, RetryAfter: wait}
+		}
+	}
+	return nil
+}
+
+// upstream counts one call to WeChat against the app's budget.
+func (l *SignInLimits) upstream(ip netip.Addr, appid string) error {
+	if l == nil {
+		return nil
+	}
+	ok, wait := l.general.Allow(appid)
+	if ok {
+		return nil
+	}
+	if l.hasReserve.Load() && l.known.Has(ip.String()) {
+		if ok, wait = l.reserve.Allow(appid); ok {
+			return nil
+		}
+	}
+	return &Refusal{Kind: Limited, Scope: "app", RetryAfter: wait}
+}
+
+func (l *SignInLimits) succeeded(ip netip.Addr) {
+	if l != nil {
+		l.known.Add(ip.String())
+	}
+}
+
+// network is the address's neighbourhood, which usually has one owner.
+func network(ip netip.Addr) string {
+	bits := 48
+	if ip = ip.Unmap(); ip.Is4() {
+		bits = 24
+	}
+	prefix, err := ip.Prefix(bits)
+	if err != nil { // the zero address
+		return "unknown"
+	}
+	return prefix.String()
+}

@@ -1,0 +1,117 @@
+package provider
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/wxidp/wxidp/storage"
+)
+
+// accessTokenPayload are the claims of our own access tokens, as accessToken
+// wrote them.
+type accessTokenPayload struct {
+	Issuer   string   `json:"iss"`
+	Subject  string   `json:"sub"`
+	Audience audience `json:"aud"`
+	ClientID string   `json:"client_id"`
+	Scope    string   `json:"scope"`
+	IssuedAt int64    `json:"iat"`
+	Expires  int64    `json:"exp"`
+	JTI      string   `json:"jti"`
+	SID      string   `json:"sid,omitempty"`
+	AuthTime int64    `json:"auth_time,omitempty"`
+}
+
+// audience reads the aud claim, a string or a list of strings.
+type audience []string
+
+// UnmarshalJSON accepts both forms of RFC 7519 §4.1.3.
+func (a *audience) UnmarshalJSON(raw []byte) error {
+	var one string
+	if err := json.Unmarshal(raw, &one); err == nil {
+		*a = audience{one}
+		return nil
+	}
+	return json.Unmarshal(raw, (*[]string)(a))
+}
+
+// errTokenRefused says that a string is no access token of ours, for whatever
+// reason.
+var errTokenRefused = errors.New("not a valid access token")
+
+// parseAccessToken verifies signature, type, issuer and lifetime of an access
+// token. It does not know whether the token was revoked.
+func (p *Provider) parseAccessToken(token string) (accessTokenPayload, error) {
+	var claims accessTokenPayload
+	verified, err := p.keys.Verify(token, typAccessToken)
+	if err != nil {
+		return claims, errTokenRefused
+	}
+	decoder := json.NewDecoder(bytes.NewReader(verified.Payload))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&claims); err != nil {
+		return claims, errTokenRefused
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return claims, errTokenRefused
+	}
+	now := time.Now().Unix()
+	if claims.Issuer != p.issuer || claims.Subject == "" || claims.ClientID == "" || claims.JTI == "" ||
+		len(claims.Audience) == 0 || claims.IssuedAt == 0 || claims.Expires <= now {
+		return claims, errTokenRefused
+	}
+	return claims, nil
+}
+
+// activeToken is an access token that is good at this moment.
+type activeToken struct {
+	accessTokenPayload
+	client *Client         // the one it was issued to
+	family *storage.Family // nil for a client's own token
+}
+
+func (t activeToken) scopes() []string { return strings.Fields(t.Scope) }
+
+func (t activeToken) has(scope string) bool { return slices.Contains(t.scopes(), scope) }
+
+// activeAccessToken verifies an access token and asks the store whether it and
+// its family are still good, and the configuration whether its client is.
+func (p *Provider) activeAccessToken(ctx context.Context, token string) (activeToken, error) {
+	claims, err := p.parseAccessToken(token)
+	if err != nil {
+		return activeToken{}, err
+	}
+	active := activeToken{accessTokenPayload: claims, client: p.settings().client(claims.ClientID)}
+	if active.client == nil {
+		return activeToken{}, errTokenRefused
+	}
+	check := storage.AccessCheck{JTI: claims.JTI}
+	if claims.SID != "" {
+		var ok bool
+		if check.FamilyID, ok = storage.ParseFamilyID(claims.SID); !ok {
+			return activeToken{}, errTokenRefused
+		}
+	}
+	result, err := p.store.CheckAccess(ctx, check)
+	if err != nil {
+		return activeToken{}, err
+	}
+	if result.Verdict != storage.AccessActive {
+		return activeToken{}, errTokenRefused
+	}
+	if claims.SID != "" {
+		family := result.Family
+		if family.UserID != claims.Subject || family.ClientID != claims.ClientID ||
+			family.WeChatAppID != "" && family.WeChatAppID != active.client.WeChatAppID {
+			return activeToken{}, errTokenRefused
+		}
+		active.family = &family
+	}
+	return active, nil
+}

@@ -1,0 +1,187 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/ory/fosite"
+
+	"github.com/wxidp/wxidp/grants"
+	"github.com/wxidp/wxidp/storage"
+	"github.com/wxidp/wxidp/wechat"
+)
+
+// Code is an OAuth 2.0 error code (RFC 6749 §5.2, RFC 6750 §3.1, RFC 8707 §2).
+type Code string
+
+// The error codes in use.
+const (
+	InvalidRequest         Code = "invalid_request"
+	InvalidClient          Code = "invalid_client"
+	InvalidGrant           Code = "invalid_grant"
+	InvalidScope           Code = "invalid_scope"
+	InvalidTarget          Code = "invalid_target"
+	InvalidToken           Code = "invalid_token"
+	InsufficientScope      Code = "insufficient_scope"
+	UnauthorizedClient     Code = "unauthorized_client"
+	UnsupportedGrantType   Code = "unsupported_grant_type"
+	AccessDenied           Code = "access_denied"
+	TemporarilyUnavailable Code = "temporarily_unavailable"
+	ServerError            Code = "server_error"
+)
+
+// status is the HTTP status that a code has by itself.
+func (c Code) status() int {
+	switch c {
+	case InvalidClient, InvalidToken:
+		return http.StatusUnauthorized
+	case InsufficientScope:
+		return http.StatusForbidden
+	case TemporarilyUnavailable:
+		return http.StatusServiceUnavailable
+	case ServerError:
+		return http.StatusInternalServerError
+	}
+	return http.StatusBadRequest
+}
+
+// Error is a refusal as a client may see it, with what only the log may.
+type Error struct {
+	Code    Code
+	Status  int
+	Message Message
+	// Detail is a machine-readable extra word for the client, mostly "".
+	Detail     string
+	RetryAfter time.Duration // 0: none
+	// Scheme is the authentication scheme to name in WWW-Authenticate: "Basic"
+	// after a failed Basic authentication, "Bearer" at protected resources.
+	Scheme string
+
+	LogReason string // one stable word for the log
+	Cause     error  // for the log only
+	Alert     bool   // an operator must act
+}
+
+// Error returns the log form. It holds no request value.
+func (e *Error) Error() string {
+	text := string(e.Code)
+	if e.LogReason != "" {
+		text += " (" + e.LogReason + ")"
+	}
+	if e.Cause != nil {
+		text += ": " + e.Cause.Error()
+	}
+	return text
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Cause }
+
+func fail(code Code, message Message) *Error {
+	return &Error{Code: code, Status: code.status(), Message: message}
+}
+
+func (e *Error) reason(word string) *Error { e.LogReason = word; return e }
+func (e *Error) because(err error) *Error  { e.Cause = err; return e }
+func (e *Error) retry(after time.Duration) *Error {
+	e.RetryAfter = max(after, time.Second)
+	return e
+}
+
+// BadRequest refuses a request that is not even a proper form post, with an
+// HTTP status of its own.
+func BadRequest(status int, reason string) *Error {
+	err := fail(InvalidRequest, msgFormPost).reason(reason)
+	err.Status = status
+	return err
+}
+
+// Limited is the answer of wxidp's own limits: 429, not 503, so that
+// operators and clients can tell them from an outage.
+func Limited(reason string, wait time.Duration) *Error {
+	err := fail(TemporarilyUnavailable, msgLimited).reason("limit_" + reason).retry(wait)
+	err.Status = http.StatusTooManyRequests
+	return err
+}
+
+// AsError turns any error into one that can be answered. What it does not
+// know is a server_error without detail.
+func AsError(err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	if e, ok := errors.AsType[*grants.Refusal](err); ok {
+		return fromRefusal(e)
+	}
+	if e, ok := errors.AsType[*wechat.Error](err); ok {
+		return fromWeChat(e)
+	}
+	if errors.Is(err, storage.ErrUnavailable) || errors.Is(err, storage.ErrClosed) {
+		return fail(TemporarilyUnavailable, msgStorage).reason("storage").because(err).retry(5 * time.Second)
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return fail(TemporarilyUnavailable, msgBusy).reason("deadline").because(err).retry(time.Second)
+	}
+	if e, ok := errors.AsType[*fosite.RFC6749Error](err); ok {
+		return fromFosite(e)
+	}
+	return fail(ServerError, msgServerError).reason("internal").because(err)
+}
+
+func fromRefusal(e *grants.Refusal) *Error {
+	switch e.Kind {
+	case grants.MissingParameter:
+		return fail(InvalidRequest, msgParamMissing.with(e.Param)).reason("missing_" + e.Param)
+	case grants.MalformedParameter:
+		return fail(InvalidRequest, msgParamMalformed.with(e.Param)).reason("malformed_" + e.Param)
+	case grants.MockCode:
+		return fail(InvalidGrant, msgMockCode).reason("mock_code")
+	case grants.Replayed:
+		return fail(InvalidGrant, msgCodeUsed).reason("js_code_replayed")
+	case grants.Limited:
+		return Limited("sign_in_"+e.Scope, e.RetryAfter)
+	}
+	return fail(ServerError, msgServerError).reason("refusal").because(e)
+}
+
+func fromWeChat(e *wechat.Error) *Error {
+	var out *Error
+	code := strconv.Itoa(e.Code)
+	switch e.Kind {
+	case wechat.InvalidCode:
+		out = fail(InvalidGrant, msgCodeRefused.with(code)).reason("wechat_code")
+	case wechat.Denied:
+		out = fail(AccessDenied, msgUserDenied.with(code)).reason("wechat_denied")
+		out.Detail = "wechat_risk_user"
+		if e.Code == 50002 {
+			out.Detail = "wechat_user_limited"
+		}
+	case wechat.Quota:
+		out = fail(TemporarilyUnavailable, msgQuota.with(code)).reason("wechat_quota").retry(max(e.RetryAfter, time.Minute))
+		out.Alert = true
+	case wechat.Unavailable:
+		out = fail(TemporarilyUnavailable, msgWeChatDown).reason("wechat_" + e.Reason).retry(e.RetryAfter)
+	default:
+		out = fail(ServerError, msgWeChatConfig.with(code)).reason("wechat_errcode_" + code)
+		out.Alert = true
+	}
+	return out.because(e)
+}
+
+// fromFosite keeps fosite's code and puts our own text to it: its hints quote
+// request values.
+func fromFosite(e *fosite.RFC6749Error) *Error {
+	var out *Error
+	switch Code(e.ErrorField) {
+	case InvalidClient, "jti_known":
+		out = fail(InvalidClient, msgClientAuth).reason("client_authentication")
+	case InvalidRequest:
+		out = fail(InvalidRequest, msgRequest).reason("request")
+	default:
+		out = fail(ServerError, msgServerError).reason("engine_" + e.ErrorField)
+	}
+	return out.because(errors.New(e.GetDescription() + " " + e.DebugField))
+}

@@ -1,0 +1,88 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strconv"
+)
+
+// inactive is the whole answer about any token that is not good, unknown to
+// the caller, or none of the caller's business (RFC 7662 §2.2).
+var inactive = []byte(`{"active":false}` + "\n")
+
+// Introspect answers a token introspection request (RFC 7662) with the
+// response body. Only confidential clients with the right may ask, and they
+// learn only of access tokens for their own audience.
+func (p *Provider) Introspect(ctx context.Context, req Request) ([]byte, error) {
+	client, err := p.authenticateRequest(ctx, req)
+	if err != nil {
+		refusal := AsError(err)
+		if refusal.Code == InvalidClient {
+			p.warn(ctx, req, "introspect.denied", slog.String("reason", refusal.LogReason))
+		}
+		return nil, refusal
+	}
+	switch {
+	case client.Public:
+		p.warn(ctx, req, "introspect.denied", slog.String("client_id", client.ID), slog.String("reason", "public_client"))
+		return nil, fail(InvalidClient, msgClientAuth).reason("public_client")
+	case !client.Introspection:
+		p.warn(ctx, req, "introspect.denied", slog.String("client_id", client.ID), slog.String("reason", "no_right"))
+		refusal := fail(AccessDenied, msgIntrospectionForbidden).reason("introspection_not_allowed")
+		refusal.Status = http.StatusForbidden
+		return nil, refusal
+	}
+	presented := req.HTTP.PostForm.Get("token")
+	if presented == "" {
+		return nil, fail(InvalidRequest, msgTokenMissing).reason("missing_token")
+	}
+	if ok, wait := p.misses.Peek(client.ID); !ok {
+		return nil, Limited("introspection_misses", wait)
+	}
+	token, err := p.activeAccessToken(ctx, presented)
+	if errors.Is(err, errTokenRefused) {
+		p.misses.Allow(client.ID)
+		return inactive, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(client.Audience, func(a string) bool { return slices.Contains(token.Audience, a) }) {
+		p.misses.Allow(client.ID)
+		p.warn(ctx, req, "introspect.audience_mismatch", slog.String("client_id", client.ID), slog.String("sid", token.SID))
+		return inactive, nil
+	}
+	return introspection(token), nil
+}
+
+func introspection(t activeToken) []byte {
+	b := make([]byte, 0, 512)
+	b = append(b, `{"active":true,"token_type":"Bearer","iss":`...)
+	b = appendString(b, t.Issuer)
+	b = append(b, `,"sub":`...)
+	b = appendString(b, t.Subject)
+	b = append(b, `,"aud":`...)
+	b = appendAudience(b, t.Audience)
+	b = append(b, `,"client_id":`...)
+	b = appendString(b, t.ClientID)
+	b = append(b, `,"scope":`...)
+	b = appendString(b, t.Scope)
+	b = append(b, `,"iat":`...)
+	b = strconv.AppendInt(b, t.IssuedAt, 10)
+	b = append(b, `,"exp":`...)
+	b = strconv.AppendInt(b, t.Expires, 10)
+	b = append(b, `,"jti":`...)
+	b = appendString(b, t.JTI)
+	if t.SID != "" {
+		b = append(b, `,"sid":`...)
+		b = appendString(b, t.SID)
+	}
+	if t.AuthTime != 0 {
+		b = append(b, `,"auth_time":`...)
+		b = strconv.AppendInt(b, t.AuthTime, 10)
+	}
+	return append(b, "}\n"...)
+}

@@ -1,0 +1,136 @@
+package provider
+
+import "strings"
+
+// Message is an error_description in the languages that mini-program
+// developers read. Each says what to do next.
+type Message struct{ EN, ZH string }
+
+// In returns the text in the language of a BCP 47 tag; English unless the tag
+// is Chinese.
+func (m Message) In(lang string) string {
+	if lang == "zh" || strings.HasPrefix(lang, "zh-") {
+		return m.ZH
+	}
+	return m.EN
+}
+
+// with puts a value where {} stands. Values are our own words or numbers,
+// never a client's text.
+func (m Message) with(value string) Message {
+	return Message{strings.ReplaceAll(m.EN, "{}", value), strings.ReplaceAll(m.ZH, "{}", value)}
+}
+
+var (
+	msgServerError = Message{
+		"Something went wrong on the server. The operator finds the details in the log under this request id.",
+		"服务器内部错误。请把 request id 交给运维人员查日志。"}
+	msgBusy = Message{
+		"The server did not finish in time. Try again.",
+		"服务器未能及时完成，请稍后重试。"}
+	msgStorage = Message{
+		"The server cannot store anything at the moment. Try again later.",
+		"服务器暂时无法写入数据，请稍后重试。"}
+	msgLimited = Message{
+		"Too many requests. Wait as long as Retry-After says.",
+		"请求过于频繁，请按 Retry-After 的秒数等待后重试。"}
+	msgRequest = Message{
+		"The request is malformed. Check its parameters.",
+		"请求格式有误，请检查参数。"}
+	msgFormPost = Message{
+		"Send the parameters as an application/x-www-form-urlencoded body of at most 64 KiB, uncompressed, in UTF-8.",
+		"请以不超过 64 KiB、未压缩、UTF-8 编码的 application/x-www-form-urlencoded 请求体提交参数。"}
+	msgParamMissing = Message{
+		"The form parameter {} is missing.",
+		"缺少表单参数 {}。"}
+	msgParamMalformed = Message{
+		"The form parameter {} does not have the form it should have.",
+		"表单参数 {} 的格式不正确。"}
+	msgParamTwice = Message{
+		"A form parameter is present more than once. Send each parameter once (RFC 6749 section 3.2).",
+		"有表单参数重复出现，每个参数只能出现一次（RFC 6749 3.2 节）。"}
+	msgQuery = Message{
+		"Parameters belong in the request body, not in the URL: URLs end up in logs.",
+		"参数必须放在请求体中，不能放在 URL 里（URL 会进入日志）。"}
+	msgGrantUnknown = Message{
+		"This server does not know that grant_type. The discovery document lists the ones it knows.",
+		"不支持该 grant_type，可用的值见 discovery 文档。"}
+	msgGrantForbidden = Message{
+		"This client may not use that grant_type. The operator adds it to grant_types of the client.",
+		"该客户端未被允许使用此 grant_type，请由运维人员在客户端的 grant_types 中添加。"}
+	msgScopeMissing = Message{
+		"The request names no scope and the client has no default_scopes. Send the scope parameter.",
+		"请求没有 scope，且客户端没有配置 default_scopes，请传 scope 参数。"}
+	msgScopeRefused = Message{
+		"At least one of the requested scopes is not granted to this client.",
+		"请求的 scope 中有该客户端未被授予的值。"}
+	msgScopeWider = Message{
+		"A refresh may narrow the scope and never widen it. Sign in again for more.",
+		"刷新时只能缩小 scope，不能扩大；如需更多权限请重新登录。"}
+	msgTarget = Message{
+		"At least one of the requested audiences is not granted to this client.",
+		"请求的 audience/resource 中有该客户端未被授予的值。"}
+	msgClientAuth = Message{
+		"Client authentication failed. Check client_id, the secret or assertion, and the authentication method configured for this client.",
+		"客户端认证失败，请检查 client_id、密钥或断言，以及该客户端配置的认证方式。"}
+	msgClientTwice = Message{
+		"Use exactly one method of client authentication (RFC 6749 section 2.3).",
+		"只能使用一种客户端认证方式（RFC 6749 2.3 节）。"}
+	msgAssertionReplayed = Message{
+		"This client assertion was used before. Make a new one with a new jti for each request.",
+		"该客户端断言已被使用过，请为每次请求生成带新 jti 的断言。"}
+	msgAssertionTooLong = Message{
+		"This client assertion lives too long. Let exp be at most one hour ahead.",
+		"该客户端断言的有效期过长，exp 最多为一小时之后。"}
+	msgCodeUsed = Message{
+		"This js_code was presented before. Call wx.login again and send the new code once.",
+		"该 js_code 已提交过。请重新调用 wx.login，并且每个 code 只提交一次。"}
+	msgCodeRefused = Message{
+		"WeChat refused the js_code (errcode {}). Call wx.login again and send the new code at once; if it keeps failing, check that the mini-program's appid is the one configured for this client.",
+		"微信拒绝了该 js_code（errcode {}）。请重新调用 wx.login 并立即提交新的 code；若持续失败，请检查小程序的 appid 与该客户端配置的是否一致。"}
+	msgMockCode = Message{
+		"This is the developer tool's mock code. Open the project with a real appid and call wx.login again.",
+		"这是开发者工具的模拟 code。请使用真实 appid 打开项目后重新调用 wx.login。"}
+	msgUserDenied = Message{
+		"WeChat does not let this user sign in (errcode {}). Do not retry.",
+		"微信限制该用户登录（errcode {}），请勿重试。"}
+	msgUserDisabled = Message{
+		"This account is disabled. Do not retry; the user may contact support.",
+		"该账号已停用，请勿重试；用户可联系客服。"}
+	msgQuota = Message{
+		"WeChat's quota for this mini-program is used up (errcode {}). Wait as long as Retry-After says, then call wx.login again.",
+		"该小程序的微信接口额度已用尽（errcode {}）。请按 Retry-After 等待后重新调用 wx.login。"}
+	msgWeChatDown = Message{
+		"WeChat did not answer properly. Wait as long as Retry-After says, then call wx.login again; the old code may be spent.",
+		"微信服务未正常响应。请按 Retry-After 等待后重新调用 wx.login，旧的 code 可能已失效。"}
+	msgWeChatConfig = Message{
+		"WeChat rejected this server's own request (errcode {}). The operator must check the app's configuration.",
+		"微信拒绝了服务器的请求（errcode {}），请由运维人员检查该小程序的配置。"}
+	msgIdempotencyKey = Message{
+		"The Idempotency-Key header must be 1 to 255 visible ASCII characters, sent once.",
+		"Idempotency-Key 请求头必须是 1 到 255 个可见 ASCII 字符，且只能出现一次。"}
+	msgIdempotencyForm = Message{
+		"This Idempotency-Key was used with other parameters. Use a new key for each new request.",
+		"该 Idempotency-Key 已用于参数不同的请求，请为每个新请求使用新的值。"}
+	msgIdempotencyMoved = Message{
+		"The first request with this Idempotency-Key succeeded and its tokens have been used since. Use the tokens you have, or call wx.login again.",
+		"该 Idempotency-Key 的首次请求已成功，且其令牌已被使用。请使用已有令牌，或重新调用 wx.login。"}
+	msgRefreshInvalid = Message{
+		"The refresh token is expired, revoked, used up or not one of this client's. Call wx.login and sign in again.",
+		"refresh_token 已过期、被撤销、已使用或不属于该客户端。请调用 wx.login 重新登录。"}
+	msgTokenMissing = Message{
+		"The form parameter token is missing.",
+		"缺少表单参数 token。"}
+	msgIntrospectionForbidden = Message{
+		"This client may not introspect tokens. The operator sets introspection: true for it.",
+		"该客户端没有 introspection 权限，请由运维人员为其设置 introspection: true。"}
+	msgBearerMissing = Message{
+		"Send the access token in the header: Authorization: Bearer ...",
+		"请在请求头中携带访问令牌：Authorization: Bearer ..."}
+	msgBearerInvalid = Message{
+		"The access token is expired, revoked or not one of this server's. Refresh it or sign in again.",
+		"access_token 已过期、被撤销或不是本服务器签发的。请刷新或重新登录。"}
+	msgBearerScope = Message{
+		"The access token lacks the scope openid.",
+		"access_token 缺少 openid 权限。"}
+)

@@ -1,0 +1,68 @@
+package provider
+
+import "encoding/json"
+
+// metadata is the discovery document (OIDC Discovery §3, RFC 8414 §2). It
+// announces what works and nothing else.
+type metadata struct {
+	Issuer                string   `json:"issuer"`
+	TokenEndpoint         string   `json:"token_endpoint"`
+	JWKSURI               string   `json:"jwks_uri"`
+	UserInfoEndpoint      string   `json:"userinfo_endpoint"`
+	RevocationEndpoint    string   `json:"revocation_endpoint"`
+	IntrospectionEndpoint string   `json:"introspection_endpoint"`
+	ScopesSupported       []string `json:"scopes_supported"`
+	// ResponseTypes is required by both documents; it is empty because there
+	// is no authorization endpoint.
+	ResponseTypes        []string `json:"response_types_supported"`
+	GrantTypes           []string `json:"grant_types_supported"`
+	SubjectTypes         []string `json:"subject_types_supported"`
+	IDTokenAlgs          []string `json:"id_token_signing_alg_values_supported"`
+	TokenAuthMethods     []string `json:"token_endpoint_auth_methods_supported"`
+	TokenAuthAlgs        []string `json:"token_endpoint_auth_signing_alg_values_supported"`
+	RevocationMethods    []string `json:"revocation_endpoint_auth_methods_supported"`
+	RevocationAlgs       []string `json:"revocation_endpoint_auth_signing_alg_values_supported"`
+	IntrospectionMethods []string `json:"introspection_endpoint_auth_methods_supported"`
+	IntrospectionAlgs    []string `json:"introspection_endpoint_auth_signing_alg_values_supported"`
+	ClaimsSupported      []string `json:"claims_supported"`
+	UILocales            []string `json:"ui_locales_supported"`
+	ClaimsParameter      bool     `json:"claims_parameter_supported"`
+	RequestParameter     bool     `json:"request_parameter_supported"`
+	RequestURIParameter  bool     `json:"request_uri_parameter_supported"`
+}
+
+// AssertionAlgs are the JWS algs a client assertion may be signed with.
+func AssertionAlgs() []string {
+	return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"}
+}
+
+// Metadata returns the discovery document, which is the same bytes for OpenID
+// Connect Discovery and for RFC 8414.
+func (p *Provider) Metadata() ([]byte, error) {
+	confidential := []string{AuthClientSecretBasic, AuthClientSecretPost, AuthPrivateKeyJWT}
+	withNone := append([]string{AuthNone}, confidential...)
+	return json.Marshal(metadata{
+		Issuer:                p.issuer,
+		TokenEndpoint:         p.issuer + PathToken,
+		JWKSURI:               p.issuer + PathJWKS,
+		UserInfoEndpoint:      p.issuer + PathUserInfo,
+		RevocationEndpoint:    p.issuer + PathRevocation,
+		IntrospectionEndpoint: p.issuer + PathIntrospection,
+		ScopesSupported:       []string{"openid", "profile", "wechat"},
+		ResponseTypes:         []string{},
+		GrantTypes:            p.GrantTypes(),
+		SubjectTypes:          []string{"public"},
+		IDTokenAlgs:           p.keys.Algorithms(),
+		TokenAuthMethods:      withNone,
+		TokenAuthAlgs:         AssertionAlgs(),
+		RevocationMethods:     withNone,
+		RevocationAlgs:        AssertionAlgs(),
+		IntrospectionMethods:  confidential,
+		IntrospectionAlgs:     AssertionAlgs(),
+		ClaimsSupported: []string{
+			"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "amr", "at_hash", "sid",
+			"name", "nickname", "picture", "updated_at", "wechat_openid", "wechat_unionid", "wechat_appid",
+		},
+		UILocales: []string{"zh-CN", "en"},
+	})
+}

@@ -1,0 +1,157 @@
+// Package provider is the OpenID Provider: what the token, revocation,
+// introspection and UserInfo endpoints decide, and what tokens are made of.
+//
+// ory/fosite is the engine underneath (request parsing, client
+// authentication, the order of handlers) and is imported nowhere else. Grants
+// that prove an End-User come from package grants and meet fosite in
+// extension.go; the refresh and client credentials grants are handlers of our
+// own because what they promise needs one atomic storage operation.
+package provider
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/ory/fosite"
+
+	"github.com/wxidp/wxidp/grants"
+	"github.com/wxidp/wxidp/internal/limit"
+	"github.com/wxidp/wxidp/keys"
+	"github.com/wxidp/wxidp/storage"
+)
+
+// Settings are what a reload may change. A Provider copies nothing out of the
+// slices given, so they must not be modified afterwards.
+type Settings struct {
+	Clients []Client
+
+	AccessTokenLifetime          time.Duration
+	IDTokenLifetime              time.Duration
+	RefreshTokenIdleLifetime     time.Duration
+	RefreshTokenAbsoluteLifetime time.Duration
+	RefreshGrace                 time.Duration // 0: strict rotation
+	AccessTokenSigningAlg        string        // JWS alg; "": ES256
+
+	FailedClientAuthPerMinute    int // per client and address; 0: no limit
+	IntrospectionMissesPerMinute int // per client; 0: no limit
+}
+
+// Options are the parts that a Provider is made of. All are required.
+type Options struct {
+	Issuer   string // the iss claim; no trailing slash
+	Store    storage.Store
+	Keys     *keys.Ring
+	Grants   []grants.Grant
+	Settings Settings
+	Logger   *slog.Logger
+}
+
+// Provider decides requests. It is safe for concurrent use.
+type Provider struct {
+	issuer   string
+	store    storage.Store
+	keys     *keys.Ring
+	log      *slog.Logger
+	engine   *fosite.Fosite
+	handlers []grantHandler
+	repeats  *repeats
+	current  atomic.Pointer[snapshot]
+
+	authFailures *limit.Limiter
+	misses       *limit.Limiter
+}
+
+// grantHandler is a fosite handler for the grant types it names.
+type grantHandler interface {
+	fosite.TokenEndpointHandler
+	grantTypes() []string
+}
+
+// snapshot is one consistent set of settings; a request reads it once.
+type snapshot struct {
+	Settings
+	clients map[string]*Client
+}
+
+// Request is an HTTP request with what the front learnt about it. The form of
+// HTTP has been parsed.
+type Request struct {
+	HTTP     *http.Request
+	RemoteIP netip.Addr
+	ID       string // of the request, for logs
+}
+
+// New returns a Provider.
+func New(opts Options) (*Provider, error) {
+	p := &Provider{
+		issuer:       opts.Issuer,
+		store:        opts.Store,
+		keys:         opts.Keys,
+		log:          opts.Logger,
+		repeats:      newRepeats(),
+		authFailures: limit.New(limit.Rate{}, 1<<16),
+		misses:       limit.New(limit.Rate{}, 1<<12),
+	}
+	proof := &proofGrants{p: p, byType: make(map[string]grants.Grant)}
+	for _, grant := range opts.Grants {
+		if proof.byType[grant.Type()] != nil {
+			return nil, fmt.Errorf("grant type %q is wired twice", grant.Type())
+		}
+		proof.byType[grant.Type()] = grant
+	}
+	p.handlers = []grantHandler{proof, &refreshGrant{p: p}, &clientCredentialsGrant{p: p}}
+	p.engine = newEngine(p)
+	if err := p.Reload(opts.Settings); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Reload puts new settings in force for requests that start from now on.
+func (p *Provider) Reload(settings Settings) error {
+	snap := &snapshot{Settings: settings, clients: make(map[string]*Client, len(settings.Clients))}
+	if snap.AccessTokenSigningAlg == "" {
+		snap.AccessTokenSigningAlg = "ES256"
+	}
+	for i := range settings.Clients {
+		client := settings.Clients[i]
+		if err := client.prepare(p.issuer); err != nil {
+			return fmt.Errorf("client %q: %w", client.ID, err)
+		}
+		if snap.clients[client.ID] != nil {
+			return fmt.Errorf("client %q is configured twice", client.ID)
+		}
+		snap.clients[client.ID] = &client
+	}
+	p.authFailures.SetRate(limit.Rate{PerMinute: settings.FailedClientAuthPerMinute, Burst: settings.FailedClientAuthPerMinute})
+	p.misses.SetRate(limit.Rate{PerMinute: settings.IntrospectionMissesPerMinute, Burst: settings.IntrospectionMissesPerMinute})
+	p.current.Store(snap)
+	return nil
+}
+
+// GrantTypes returns the grant types that the token endpoint serves, sorted.
+func (p *Provider) GrantTypes() []string {
+	var types []string
+	for _, handler := range p.handlers {
+		types = append(types, handler.grantTypes()...)
+	}
+	slices.Sort(types)
+	return types
+}
+
+func (p *Provider) settings() *snapshot { return p.current.Load() }
+
+// client returns a configured client, or nil.
+func (s *snapshot) client(id string) *Client { return s.clients[id] }
+
+func (p *Provider) warn(ctx context.Context, req Request, event string, attrs ...slog.Attr) {
+	attrs = append(attrs, slog.String("request_id", req.ID), slog.String("ip", req.RemoteIP.String()))
+	p.log.LogAttrs(ctx, slog.LevelWarn, strings.ReplaceAll(event, ".", " "), append([]slog.Attr{slog.String("event", event)}, attrs...)...)
+}

@@ -1,0 +1,100 @@
+package provider
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"github.com/wxidp/wxidp/storage"
+)
+
+// refreshTokenPrefix makes refresh tokens easy to find for secret scanners.
+const refreshTokenPrefix = "wxrt_"
+
+// A refresh token is the prefix and base64url of these bytes, 57 in all, so
+// that every string of the right length is the only spelling of its bytes:
+//
+//	version 1 | family id 16 | generation 4 | MAC key id 4 | MAC 32
+const (
+	refreshTokenVersion = 1
+	refreshTokenHead    = 1 + 16 + 4 + 4
+	refreshTokenSize    = refreshTokenHead + sha256.Size
+	refreshTokenLength  = len(refreshTokenPrefix) + refreshTokenSize/3*4
+)
+
+// parsedRefreshToken is a refresh token taken apart; nothing in it is proven
+// before verify.
+type parsedRefreshToken struct {
+	familyID   storage.FamilyID
+	generation uint32
+	macKeyID   uint32
+	mac        [sha256.Size]byte
+}
+
+// parseRefreshToken reads the one spelling of a refresh token.
+func parseRefreshToken(token string) (parsedRefreshToken, bool) {
+	var t parsedRefreshToken
+	encoded, ok := strings.CutPrefix(token, refreshTokenPrefix)
+	if !ok || len(token) != refreshTokenLength {
+		return t, false
+	}
+	// The decoder skips line breaks, which would be a second spelling.
+	if strings.ContainsAny(encoded, "\r\n") {
+		return t, false
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
+	if err != nil || len(raw) != refreshTokenSize || raw[0] != refreshTokenVersion {
+		return t, false
+	}
+	copy(t.familyID[:], raw[1:17])
+	t.generation = binary.BigEndian.Uint32(raw[17:21])
+	t.macKeyID = binary.BigEndian.Uint32(raw[21:25])
+	copy(t.mac[:], raw[refreshTokenHead:])
+	return t, true
+}
+
+// refreshToken is the refresh token of a family's live generation. The same
+// family always gives the same token.
+func (p *Provider) refreshToken(family storage.Family) (string, error) {
+	key, ok := p.keys.MACKeyByID(family.MACKeyID)
+	if !ok {
+		return "", fmt.Errorf("MAC key %d of family %s is gone", family.MACKeyID, family.ID)
+	}
+	raw := make([]byte, refreshTokenHead, refreshTokenSize)
+	raw[0] = refreshTokenVersion
+	copy(raw[1:17], family.ID[:])
+	binary.BigEndian.PutUint32(raw[17:21], family.Generation)
+	binary.BigEndian.PutUint32(raw[21:25], family.MACKeyID)
+	mac := refreshTokenMAC(key.Key, raw, family)
+	raw = append(raw, mac[:]...)
+	return refreshTokenPrefix + base64.RawURLEncoding.EncodeToString(raw), nil
+}
+
+// verify reports whether the token was made for this family.
+func (t parsedRefreshToken) verify(p *Provider, family storage.Family) bool {
+	key, ok := p.keys.MACKeyByID(t.macKeyID)
+	if !ok {
+		return false
+	}
+	var head [refreshTokenHead]byte
+	head[0] = refreshTokenVersion
+	copy(head[1:17], t.familyID[:])
+	binary.BigEndian.PutUint32(head[17:21], t.generation)
+	binary.BigEndian.PutUint32(head[21:25], t.macKeyID)
+	mac := refreshTokenMAC(key.Key, head[:], family)
+	return hmac.Equal(mac[:], t.mac[:])
+}
+
+// refreshTokenMAC binds the token's head to the family's secret and client.
+func refreshTokenMAC(key [32]byte, head []byte, family storage.Family) (sum [sha256.Size]byte) {
+	h := hmac.New(sha256.New, key[:])
+	h.Write([]byte("wxidp refresh token\x00"))
+	h.Write(head)
+	h.Write(family.Secret[:])
+	h.Write([]byte(family.ClientID))
+	h.Sum(sum[:0])
+	return sum
+}

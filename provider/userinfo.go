@@ -1,0 +1,105 @@
+package provider
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/wxidp/wxidp/storage"
+)
+
+// userInfo are the claims of the UserInfo endpoint (OIDC Core §5.3). What is
+// not known is left out.
+type userInfo struct {
+	Subject      string `json:"sub"`
+	Name         string `json:"name,omitempty"`
+	Nickname     string `json:"nickname,omitempty"`
+	Picture      string `json:"picture,omitempty"`
+	UpdatedAt    int64  `json:"updated_at,omitempty"`
+	WeChatOpenID string `json:"wechat_openid,omitempty"`
+	UnionID      string `json:"wechat_unionid,omitempty"`
+	WeChatAppID  string `json:"wechat_appid,omitempty"`
+}
+
+// UserInfo answers a UserInfo request with the response body. The access token
+// comes in the Authorization header or, by POST, in the body (RFC 6750 §2.1,
+// §2.2), and never in the URL.
+func (p *Provider) UserInfo(ctx context.Context, req Request) ([]byte, error) {
+	presented, err := bearerToken(req.HTTP)
+	if err != nil {
+		return nil, err
+	}
+	token, err := p.activeAccessToken(ctx, presented)
+	if errors.Is(err, errTokenRefused) {
+		return nil, bearer(fail(InvalidToken, msgBearerInvalid).reason("token_refused"))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if token.family == nil || !token.has("openid") {
+		return nil, bearer(fail(InsufficientScope, msgBearerScope).reason("openid_missing"))
+	}
+	info := userInfo{Subject: token.Subject}
+	if token.has("profile") {
+		user, err := p.store.User(ctx, token.Subject)
+		if errors.Is(err, storage.ErrNotFound) {
+			return nil, bearer(fail(InvalidToken, msgBearerInvalid).reason("user_missing"))
+		}
+		if err != nil {
+			return nil, err
+		}
+		info.Name, info.Nickname, info.Picture = user.Profile.Nickname, user.Profile.Nickname, user.Profile.Picture
+		info.UpdatedAt = user.UpdatedAt.Unix()
+	}
+	if token.has("wechat") && !token.family.Identity.IsZero() {
+		if err := p.weChatClaims(ctx, token, &info); err != nil {
+			return nil, err
+		}
+	}
+	body, err := json.Marshal(info)
+	return append(body, '\n'), err
+}
+
+// weChatClaims releases the WeChat identity of the client's own app only.
+func (p *Provider) weChatClaims(ctx context.Context, token activeToken, info *userInfo) error {
+	identity, err := p.store.Identity(ctx, token.family.Identity)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil // unlinked since: the token may still speak for the user
+	}
+	if err != nil {
+		return err
+	}
+	if identity.AppID == token.client.WeChatAppID && identity.UserID == token.Subject {
+		info.WeChatOpenID, info.UnionID, info.WeChatAppID = identity.WeChatOpenID, identity.UnionID, identity.AppID
+	}
+	return nil
+}
+
+func bearerToken(r *http.Request) (string, error) {
+	if err := checkForm(r); err != nil {
+		return "", bearer(AsError(err))
+	}
+	header := r.Header.Values("Authorization")
+	body := ""
+	if r.Method == http.MethodPost {
+		body = r.PostForm.Get("access_token")
+	}
+	switch {
+	case len(header) > 1 || len(header) == 1 && body != "":
+		return "", bearer(fail(InvalidRequest, msgBearerMissing).reason("two_tokens"))
+	case len(header) == 0 && body == "":
+		// RFC 6750 §3.1: a request without any credentials gets no error code.
+		return "", bearer(fail(InvalidToken, msgBearerMissing).reason("no_token"))
+	case body != "":
+		return body, nil
+	}
+	scheme, token, _ := strings.Cut(header[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return "", bearer(fail(InvalidToken, msgBearerMissing).reason("authorization_scheme"))
+	}
+	return token, nil
+}
+
+func bearer(e *Error) *Error { e.Scheme = "Bearer"; return e }

@@ -1,0 +1,171 @@
+// Package bolt keeps everything in one bbolt file, for a server of one node.
+//
+// One goroutine writes. It takes whatever waits, runs it in one transaction
+// and makes it durable with one commit, so that concurrent writes share their
+// fsyncs and a lone write waits for nobody. Reads see durable data only.
+package bolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	bbolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/wxidp/wxidp/internal/seal"
+	"github.com/wxidp/wxidp/storage"
+)
+
+var _ storage.Store = (*Store)(nil)
+
+// Options say where the file is and who is told what.
+type Options struct {
+	Path    string        // of the database file; its folder is made if missing
+	Keyring *seal.Keyring // the master keys
+	Logger  *slog.Logger  // nil: silent
+
+	// OnCommit is told of every durable commit: the number of writing
+	// operations in it and how long it took. It must return at once.
+	OnCommit func(operations int, elapsed time.Duration)
+
+	// Fatal is called when a failed write leaves it unknown what the file
+	// holds, and when bbolt itself breaks down. The process must end: the store
+	// answers storage.ErrUnavailable from then on. Fatal must not wait for
+	// operations of the store. The default panics.
+	Fatal func(error)
+
+	// InsecurePermissions skips the checks of mode, owner and symbolic links.
+	InsecurePermissions bool
+}
+
+// Store is a storage.Store on one bbolt file. Open makes it.
+type Store struct {
+	db        *bbolt.DB
+	vault     *storage.Vault
+	claims    *storage.Claims
+	committer *committer
+	log       *slog.Logger
+	broken    atomic.Bool // after Fatal
+}
+
+// The buckets. All keys have a fixed form; none holds a personal value.
+var (
+	bucketMeta        = []byte("meta")             // "format" -> formatVersion
+	bucketUsers       = []byte("users")            // user id -> user record
+	bucketIdentities  = []byte("identities")       // digest of appid and openid -> identity record
+	bucketUnionIDs    = []byte("unionids")         // digest of open platform and unionid -> user id
+	bucketFamilies    = []byte("families")         // family id -> family
+	bucketByUser      = []byte("families_by_user") // user id, family id -> nothing
+	bucketItems       = []byte("items")            // digest of kind and key -> item
+	bucketDenied      = []byte("denied_jtis")      // digest of jti -> expiry
+	bucketIdempotency = []byte("idempotency")      // digest -> idempotency row
+	bucketRecords     = []byte("records")          // name -> version, value
+	bucketExpiry      = []byte("expiry")           // second, kind, key -> nothing
+)
+
+var buckets = [][]byte{
+	bucketMeta, bucketUsers, bucketIdentities, bucketUnionIDs, bucketFamilies, bucketByUser,
+	bucketItems, bucketDenied, bucketIdempotency, bucketRecords, bucketExpiry,
+}
+
+// txn is a transaction with the one moment at which it judges everything.
+type txn struct {
+	*bbolt.Tx
+	now time.Time
+}
+
+// write runs apply in a shared transaction and returns when it is durable.
+// apply must decide everything before its first write and set its results anew
+// whenever it is called: a neighbour's failure makes it run again.
+func (s *Store) write(ctx context.Context, apply func(tx txn) (wrote bool, err error)) error {
+	return s.committer.do(ctx, apply)
+}
+
+// read runs fn on a snapshot of what is durable. Values that fn got from the
+// transaction must not be used after it.
+func (s *Store) read(ctx context.Context, fn func(tx txn) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if s.broken.Load() {
+		return fmt.Errorf("%w: the data file is in an unknown state", storage.ErrUnavailable)
+	}
+	tx, err := s.db.Begin(false)
+	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
+		return storage.ErrClosed
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %v", storage.ErrUnavailable, err)
+	}
+	defer func() { _ = tx.Rollback() }() // cannot fail on an open transaction
+	return fn(txn{tx, time.Now()})
+}
+
+// Ping reports whether reads work.
+func (s *Store) Ping(ctx context.Context) error {
+	return s.read(ctx, func(tx txn) error {
+		if tx.Bucket(bucketMeta).Get(keyFormat) == nil {
+			return storage.ErrCorrupt
+		}
+		return nil
+	})
+}
+
+// Stats returns counters since Open, and the size of the file.
+func (s *Store) Stats() storage.Stats {
+	stats := storage.Stats{
+		Commits:    s.committer.commits.Load(),
+		Operations: s.committer.operations.Load(),
+	}
+	_ = s.read(context.Background(), func(tx txn) error {
+		stats.SizeBytes = tx.Size()
+		return nil
+	})
+	return stats
+}
+
+// Close refuses new work, finishes what was accepted and closes the file. A
+// second Close does nothing.
+func (s *Store) Close() error {
+	if !s.committer.close() {
+		return nil
+	}
+	if s.broken.Load() {
+		return nil // the file is left as it is; only the end of the process frees it
+	}
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("close the data file: %w", err)
+	}
+	return nil
+}
+
+// Claim takes a volatile claim.
+func (s *Store) Claim(ctx context.Context, key storage.Digest, lifetime time.Duration) (bool, error) {
+	if err := s.usable(ctx); err != nil {
+		return false, err
+	}
+	return s.claims.Take(key, lifetime), nil
+}
+
+// Release gives a claim back.
+func (s *Store) Release(ctx context.Context, key storage.Digest) error {
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	s.claims.Release(key)
+	return nil
+}
+
+func (s *Store) usable(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if s.committer.closing() {
+		return storage.ErrClosed
+	}
+	return nil
+}

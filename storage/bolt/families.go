@@ -1,0 +1,208 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"time"
+
+	"github.com/wxidp/wxidp/storage"
+)
+
+// Idempotency returns what an earlier sign-in with this key recorded.
+func (s *Store) Idempotency(ctx context.Context, key storage.Digest) (rec storage.IdempotencyRecord, ok bool, err error) {
+	err = s.read(ctx, func(tx txn) error {
+		row, err := getIdempotency(tx, key)
+		if err == nil && row != nil && tx.now.Before(row.expires) {
+			rec, ok = row.IdempotencyRecord, true
+		}
+		return err
+	})
+	return rec, ok, err
+}
+
+// Rotate redeems one generation of a family's refresh token.
+func (s *Store) Rotate(ctx context.Context, in storage.Rotation) (storage.RotateResult, error) {
+	var res storage.RotateResult
+	err := s.write(ctx, func(tx txn) (bool, error) {
+		res = storage.RotateResult{Verdict: storage.RotateMissing}
+		family, found, err := getFamily(tx, in.FamilyID)
+		if err != nil || !found {
+			return false, err
+		}
+		user, err := getUserState(tx, family.UserID)
+		if err != nil {
+			return false, err
+		}
+		var write bool
+		if res, write = storage.JudgeRotate(in, family, user, tx.now); !write {
+			return false, nil
+		}
+		return true, putFamily(tx, &res.Family)
+	})
+	if err != nil {
+		return storage.RotateResult{}, err
+	}
+	return res, nil
+}
+
+// putFamily stores a changed family. Its entry in the expiry bucket stays: the
+// collector looks there no later than the family can expire, and moves it on.
+func putFamily(tx txn, f *storage.Family) error {
+	return put(tx, bucketFamilies, f.ID[:], storage.EncodeFamily(f))
+}
+
+// Family returns a family whatever its state.
+func (s *Store) Family(ctx context.Context, id storage.FamilyID) (storage.Family, error) {
+	var family storage.Family
+	err := s.read(ctx, func(tx txn) error {
+		f, found, err := getFamily(tx, id)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return storage.ErrNotFound
+		}
+		user, err := getUserState(tx, f.UserID)
+		family = user.Overlay(f)
+		return err
+	})
+	if err != nil {
+		return storage.Family{}, err
+	}
+	return family, nil
+}
+
+// CheckAccess judges whether what was issued under a family is still good.
+func (s *Store) CheckAccess(ctx context.Context, in storage.AccessCheck) (res storage.AccessResult, err error) {
+	jti := jtiKey(in.JTI)
+	err = s.read(ctx, func(tx txn) error {
+		if in.JTI != "" {
+			until, err := getDenied(tx, jti)
+			if err != nil {
+				return err
+			}
+			if tx.now.Before(until) {
+				res.Verdict = storage.AccessDenied
+				return nil
+			}
+		}
+		if in.FamilyID.IsZero() {
+			res.Verdict = storage.AccessActive
+			return nil
+		}
+		family, found, err := getFamily(tx, in.FamilyID)
+		if err != nil {
+			return err
+		}
+		if !found {
+			res.Verdict = storage.AccessFamilyMissing
+			return nil
+		}
+		user, err := getUserState(tx, family.UserID)
+		if err != nil {
+			return err
+		}
+		res = storage.JudgeAccess(family, user, tx.now)
+		return nil
+	})
+	return res, err
+}
+
+// RevokeFamily ends a family.
+func (s *Store) RevokeFamily(ctx context.Context, id storage.FamilyID, reason string) (found bool, err error) {
+	if len(reason) > storage.MaxReason {
+		return false, storage.ErrTooLarge
+	}
+	err = s.write(ctx, func(tx txn) (bool, error) {
+		var family storage.Family
+		family, found, err = getFamily(tx, id)
+		if err != nil || !found {
+			return false, err
+		}
+		user, err := getUserState(tx, family.UserID)
+		if err != nil {
+			return false, err
+		}
+		if seen := user.Overlay(family); !seen.RevokedAt.IsZero() {
+			return false, nil
+		}
+		family.RevokedAt, family.RevokedFor = storage.RoundTime(tx.now), reason
+		return true, putFamily(tx, &family)
+	})
+	return found && err == nil, err
+}
+
+// PageFamilies lists families in the order of their ids, which is that of
+// their creation.
+func (s *Store) PageFamilies(ctx context.Context, userID, after string, limit int) (page []storage.Family, next string, err error) {
+	var start storage.FamilyID
+	if after != "" {
+		var ok bool
+		if start, ok = storage.ParseFamilyID(after); !ok {
+			return nil, "", storage.ErrBadCursor
+		}
+	}
+	limit = storage.PageSize(limit)
+	err = s.read(ctx, func(tx txn) error {
+		bucket, prefix := tx.Bucket(bucketFamilies), []byte(nil)
+		if userID != "" {
+			bucket, prefix = tx.Bucket(bucketByUser), byUserPrefix(userID)
+		}
+		states := map[string]storage.UserState{}
+		cursor := bucket.Cursor()
+		from := append(bytes.Clone(prefix), start[:]...)
+		key, _ := cursor.Seek(from)
+		if after != "" && bytes.Equal(key, from) {
+			key, _ = cursor.Next()
+		}
+		for ; key != nil && bytes.HasPrefix(key, prefix); key, _ = cursor.Next() {
+			if len(page) == limit {
+				next = page[limit-1].ID.String()
+				return nil
+			}
+			if len(key) != len(prefix)+len(start) {
+				return storage.ErrCorrupt
+			}
+			family, found, err := getFamily(tx, storage.FamilyID(key[len(prefix):]))
+			if err != nil {
+				return err
+			}
+			if !found {
+				return storage.ErrCorrupt
+			}
+			state, ok := states[family.UserID]
+			if !ok {
+				if state, err = getUserState(tx, family.UserID); err != nil {
+					return err
+				}
+				states[family.UserID] = state
+			}
+			page = append(page, state.Overlay(family))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return page, next, nil
+}
+
+// DenyJTI makes CheckAccess refuse the token with this jti until expires.
+func (s *Store) DenyJTI(ctx context.Context, jti string, expires time.Time) error {
+	key := jtiKey(jti)
+	expires = storage.RoundTime(expires)
+	return s.write(ctx, func(tx txn) (bool, error) {
+		until, err := getDenied(tx, key)
+		if err != nil || !expires.After(until) || !expires.After(tx.now) {
+			return false, err
+		}
+		var w writes
+		w.put(tx, bucketDenied, key[:], appendMicros(nil, expires))
+		w.expire(tx, expires, kindDenied, key[:])
+		return true, w.err
+	})
+}
+
+// jtiKey gives ids of any length and content one form.
+func jtiKey(jti string) storage.Digest { return sha256.Sum256([]byte(jti)) }

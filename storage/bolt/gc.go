@@ -1,0 +1,143 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/wxidp/wxidp/storage"
+)
+
+// gcBatch is how many records one commit of RunGC looks at.
+const gcBatch = 200
+
+// DeleteExpired looks at up to limit records whose time to be looked at has
+// come. It deletes those that have expired and moves on those that were
+// prolonged meanwhile.
+func (s *Store) DeleteExpired(ctx context.Context, limit int) (deleted int, more bool, err error) {
+	limit = storage.PageSize(limit)
+	err = s.write(ctx, func(tx txn) (bool, error) {
+		deleted, more = 0, false
+		due, rest := dueEntries(tx, limit)
+		more = rest
+		var w writes
+		for _, entry := range due {
+			gone, until, err := expire(tx, &w, entry)
+			if err != nil {
+				// One damaged record must not keep all others from being deleted.
+				until = tx.now.Add(24 * time.Hour)
+			}
+			w.delete(tx, bucketExpiry, entry)
+			if gone {
+				deleted++
+			}
+			if !until.IsZero() {
+				_, kind, key, _ := parseExpiryKey(entry)
+				w.expire(tx, until, kind, key)
+			}
+		}
+		return len(due) > 0, w.err
+	})
+	if err != nil {
+		return 0, false, err
+	}
+	return deleted, more, nil
+}
+
+// dueEntries returns copies of the first entries that are due, and whether
+// there are more.
+func dueEntries(tx txn, limit int) (due [][]byte, more bool) {
+	cursor := tx.Bucket(bucketExpiry).Cursor()
+	for key, _ := cursor.First(); key != nil; key, _ = cursor.Next() {
+		second, _, _, ok := parseExpiryKey(key)
+		if ok && second > tx.now.Unix() {
+			break
+		}
+		if len(due) == limit {
+			return due, true
+		}
+		due = append(due, bytes.Clone(key))
+	}
+	return due, false
+}
+
+// expire deletes the record of a due entry if it has expired. until is when to
+// look again where it has not; an entry without a record yields neither.
+func expire(tx txn, w *writes, entry []byte) (gone bool, until time.Time, err error) {
+	_, kind, key, ok := parseExpiryKey(entry)
+	if !ok {
+		return false, time.Time{}, nil
+	}
+	var bucket []byte
+	switch kind {
+	case kindFamily:
+		return expireFamily(tx, w, key)
+	case kindItem:
+		bucket = bucketItems
+	case kindDenied:
+		bucket = bucketDenied
+	case kindIdempotency:
+		bucket = bucketIdempotency
+	default:
+		return false, time.Time{}, nil
+	}
+	data := tx.Bucket(bucket).Get(key)
+	if data == nil {
+		return false, time.Time{}, nil
+	}
+	if len(data) < 8 {
+		return false, time.Time{}, storage.ErrCorrupt
+	}
+	if expires := micros(data); tx.now.Before(expires) {
+		return false, expires, nil
+	}
+	w.delete(tx, bucket, key)
+	return true, time.Time{}, nil
+}
+
+func expireFamily(tx txn, w *writes, key []byte) (gone bool, until time.Time, err error) {
+	if len(key) != len(storage.FamilyID{}) {
+		return false, time.Time{}, nil
+	}
+	family, found, err := getFamily(tx, storage.FamilyID(key))
+	if err != nil || !found {
+		return false, time.Time{}, err
+	}
+	if !family.ExpiredAt(tx.now) {
+		return false, familyExpiry(&family), nil
+	}
+	w.delete(tx, bucketFamilies, key)
+	w.delete(tx, bucketByUser, byUserKey(family.UserID, family.ID))
+	return true, time.Time{}, nil
+}
+
+// RunGC deletes expired records until ctx ends, looking every so often. While
+// there is a backlog it goes on at once, and leaves the writer to others for
+// several times as long as each batch took.
+func (s *Store) RunGC(ctx context.Context, every time.Duration) {
+	if every <= 0 {
+		every = time.Second
+	}
+	failing := false
+	for {
+		begin := time.Now()
+		_, more, err := s.DeleteExpired(ctx, gcBatch)
+		if ctx.Err() != nil || errors.Is(err, storage.ErrClosed) {
+			return
+		}
+		if err != nil && !failing {
+			s.log.Error("expired records could not be deleted", "event", "storage.gc_failed", "reason", err.Error())
+		}
+		failing = err != nil
+		pause := every
+		if more {
+			pause = min(every, max(4*time.Since(begin), time.Millisecond))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}

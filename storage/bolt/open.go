@@ -1,0 +1,180 @@
+package bolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	bbolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/wxidp/wxidp/storage"
+)
+
+// formatVersion is the layout of the buckets and their keys. Records carry
+// versions of their own.
+const formatVersion = "1"
+
+var keyFormat = []byte("format")
+
+// lockTimeout is how long Open waits for another process to let go of the file.
+const lockTimeout = time.Second
+
+// Open opens the file, or makes it, and starts the writer. It refuses a file
+// that others may read, that another process holds, that is damaged, or that
+// was sealed under a master key that is not in the keyring; in none of these
+// cases is anything changed.
+func Open(ctx context.Context, opts Options) (*Store, error) {
+	if opts.Keyring == nil {
+		return nil, errors.New("storage: no master key was given")
+	}
+	log := opts.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	db, err := openFile(opts)
+	if err != nil {
+		return nil, fmt.Errorf("storage file %s: %w", opts.Path, err)
+	}
+	fatal := opts.Fatal
+	if fatal == nil {
+		fatal = func(err error) { panic(err) }
+	}
+	s := &Store{db: db, claims: storage.NewClaims(0), log: log}
+	s.committer = startCommitter(&committer{
+		db:       db,
+		log:      log,
+		onCommit: opts.OnCommit,
+		broke: func(err error) {
+			s.broken.Store(true)
+			log.Error("the state of the data file is unknown; the process must end", "event", "storage.broken", "reason", err.Error())
+			fatal(fmt.Errorf("storage file %s: %w", opts.Path, err))
+		},
+	})
+	if s.vault, err = storage.OpenVault(ctx, s, opts.Keyring); err != nil {
+		return nil, errors.Join(fmt.Errorf("storage file %s: %w", opts.Path, err), s.Close())
+	}
+	return s, nil
+}
+
+// openFile returns the file with its buckets made and its format checked.
+func openFile(opts Options) (db *bbolt.DB, err error) {
+	guard := guard{insecure: opts.InsecurePermissions}
+	folder := filepath.Dir(opts.Path)
+	if err := guard.makeFolder(folder); err != nil {
+		return nil, err
+	}
+	created, err := guard.checkFile(opts.Path)
+	if err != nil {
+		return nil, err
+	}
+	// A damaged page makes bbolt panic, and reading beyond the end of a
+	// truncated file is a fault.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			db, err = nil, fmt.Errorf("the file is damaged: %v", p)
+		}
+	}()
+	if !created {
+		if err := inspect(opts.Path, guard); err != nil {
+			return nil, explain(err)
+		}
+	}
+	options := bbolt.Options{
+		Timeout:        lockTimeout,
+		OpenFile:       guard.open,
+		FreelistType:   bbolt.FreelistMapType,
+		NoFreelistSync: true,
+		NoStatistics:   true,
+	}
+	if strconv.IntSize == 64 {
+		options.InitialMmapSize = 1 << 30 // so that growing rarely has to wait for readers
+	}
+	if db, err = bbolt.Open(opts.Path, 0o600, &options); err != nil {
+		return nil, explain(err)
+	}
+	if err = prepare(db); err == nil && created {
+		err = syncFolder(folder)
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// inspect reads the whole tree of a file once, before anything relies on it.
+func inspect(path string, guard guard) error {
+	if info, err := os.Stat(path); err != nil {
+		return err
+	} else if info.Size() == 0 {
+		return nil // made, and ended before its first write
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: lockTimeout, OpenFile: guard.open, NoStatistics: true})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }() // nothing was written
+	return db.View(func(tx *bbolt.Tx) error {
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		if info.Size() < tx.Size() {
+			return fmt.Errorf("the file is damaged: it has %d bytes and should have %d", info.Size(), tx.Size())
+		}
+		return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error {
+			return b.ForEach(func(_, _ []byte) error { return nil })
+		})
+	})
+}
+
+func explain(err error) error {
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
+		return errors.New("another process holds the file; only one may use it at a time")
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrVersionMismatch), errors.Is(err, berrors.ErrChecksum):
+		return fmt.Errorf("this is not a wxidp data file, or its beginning is damaged: %w", err)
+	}
+	return err
+}
+
+// prepare makes the buckets of a new file and checks the format of an old one.
+func prepare(db *bbolt.DB) error {
+	missing := false
+	err := db.View(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		if meta == nil {
+			name, _ := tx.Cursor().First()
+			if name != nil {
+				return errors.New("this is a bbolt file of another program")
+			}
+			missing = true
+			return nil
+		}
+		if format := meta.Get(keyFormat); string(format) != formatVersion {
+			return fmt.Errorf("the file has format %q and this program knows %q", format, formatVersion)
+		}
+		for _, name := range buckets {
+			missing = missing || tx.Bucket(name) == nil
+		}
+		return nil
+	})
+	if err != nil || !missing {
+		return err
+	}
+	return db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range buckets {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return fmt.Errorf("make bucket %s: %w", name, err)
+			}
+		}
+		return tx.Bucket(bucketMeta).Put(keyFormat, []byte(formatVersion))
+	})
+}

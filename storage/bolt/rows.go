@@ -1,0 +1,200 @@
+package bolt
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/wxidp/wxidp/storage"
+)
+
+// writes collects the first error of several puts, which bbolt returns only
+// for keys and values of impossible form.
+type writes struct{ err error }
+
+func (w *writes) put(tx txn, bucket, key, value []byte) {
+	if w.err == nil {
+		w.err = put(tx, bucket, key, value)
+	}
+}
+
+func (w *writes) delete(tx txn, bucket, key []byte) {
+	if w.err != nil {
+		return
+	}
+	if err := tx.Bucket(bucket).Delete(key); err != nil {
+		w.err = fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
+	}
+}
+
+func put(tx txn, bucket, key, value []byte) error {
+	if err := tx.Bucket(bucket).Put(key, value); err != nil {
+		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
+	}
+	return nil
+}
+
+// expire notes when to look whether a record has expired.
+func (w *writes) expire(tx txn, at time.Time, kind byte, key []byte) {
+	w.put(tx, bucketExpiry, expiryKey(at, kind, key), nil)
+}
+
+// The kinds of records that expire.
+const (
+	kindFamily      byte = 'f'
+	kindItem        byte = 'i'
+	kindDenied      byte = 'd'
+	kindIdempotency byte = 'p'
+)
+
+// expiryKey orders records by the first full second at which they are expired.
+func expiryKey(at time.Time, kind byte, key []byte) []byte {
+	second := at.Unix()
+	if at.Nanosecond() > 0 {
+		second++
+	}
+	b := make([]byte, 0, 9+len(key))
+	b = binary.BigEndian.AppendUint64(b, uint64(max(second, 0)))
+	return append(append(b, kind), key...)
+}
+
+func parseExpiryKey(b []byte) (second int64, kind byte, key []byte, ok bool) {
+	if len(b) < 10 {
+		return 0, 0, nil, false
+	}
+	return int64(binary.BigEndian.Uint64(b)), b[8], b[9:], true
+}
+
+func familyExpiry(f *storage.Family) time.Time {
+	if f.IdleExpiresAt.Before(f.ExpiresAt) {
+		return f.IdleExpiresAt
+	}
+	return f.ExpiresAt
+}
+
+// byUserKey is the row that finds a user's families. The separator, which no
+// user id holds, keeps one user's prefix from being the start of another's.
+func byUserKey(userID string, id storage.FamilyID) []byte {
+	return append(byUserPrefix(userID), id[:]...)
+}
+
+func byUserPrefix(userID string) []byte {
+	b := make([]byte, 0, len(userID)+1+len(storage.FamilyID{}))
+	return append(append(b, userID...), 0)
+}
+
+func getUser(tx txn, id string) (user storage.UserRecord, found bool, err error) {
+	data := tx.Bucket(bucketUsers).Get([]byte(id))
+	if data == nil {
+		return user, false, nil
+	}
+	user, err = storage.DecodeUser(data)
+	return user, err == nil, err
+}
+
+func getUserState(tx txn, id string) (storage.UserState, error) {
+	user, found, err := getUser(tx, id)
+	if err != nil || !found {
+		return storage.UserState{}, err
+	}
+	return user.State(), nil
+}
+
+func getFamily(tx txn, id storage.FamilyID) (family storage.Family, found bool, err error) {
+	data := tx.Bucket(bucketFamilies).Get(id[:])
+	if data == nil {
+		return family, false, nil
+	}
+	family, err = storage.DecodeFamily(id, data)
+	return family, err == nil, err
+}
+
+// idempotencyRow is the stored form of an idempotency record.
+type idempotencyRow struct {
+	storage.IdempotencyRecord
+	expires time.Time
+}
+
+func (r *idempotencyRow) encode() []byte {
+	b := appendMicros(make([]byte, 0, 8+len(r.Form)+len(r.FamilyID)), r.expires)
+	return append(append(b, r.Form[:]...), r.FamilyID[:]...)
+}
+
+func getIdempotency(tx txn, key storage.Digest) (*idempotencyRow, error) {
+	data := tx.Bucket(bucketIdempotency).Get(key[:])
+	if data == nil {
+		return nil, nil
+	}
+	var r idempotencyRow
+	if len(data) != 8+len(r.Form)+len(r.FamilyID) {
+		return nil, storage.ErrCorrupt
+	}
+	r.expires = micros(data)
+	copy(r.Form[:], data[8:])
+	copy(r.FamilyID[:], data[8+len(r.Form):])
+	return &r, nil
+}
+
+// itemRow is the stored form of a single-use item. value is part of what it
+// was decoded from.
+type itemRow struct {
+	expires time.Time
+	used    bool
+	value   []byte
+}
+
+func (r *itemRow) encode() []byte {
+	b := appendMicros(make([]byte, 0, 9+len(r.value)), r.expires)
+	used := byte(0)
+	if r.used {
+		used = 1
+	}
+	return append(append(b, used), r.value...)
+}
+
+func getItem(tx txn, key storage.Digest) (*itemRow, error) {
+	data := tx.Bucket(bucketItems).Get(key[:])
+	if data == nil {
+		return nil, nil
+	}
+	if len(data) < 9 || data[8] > 1 {
+		return nil, storage.ErrCorrupt
+	}
+	return &itemRow{expires: micros(data), used: data[8] == 1, value: data[9:]}, nil
+}
+
+func getDenied(tx txn, key storage.Digest) (until time.Time, err error) {
+	data := tx.Bucket(bucketDenied).Get(key[:])
+	if data == nil {
+		return time.Time{}, nil
+	}
+	if len(data) != 8 {
+		return time.Time{}, storage.ErrCorrupt
+	}
+	return micros(data), nil
+}
+
+// getRecord returns a copy of a versioned document.
+func getRecord(tx txn, name string) (value []byte, version uint64, err error) {
+	data := tx.Bucket(bucketRecords).Get([]byte(name))
+	if data == nil {
+		return nil, 0, nil
+	}
+	if len(data) < 8 {
+		return nil, 0, storage.ErrCorrupt
+	}
+	return bytes.Clone(data[8:]), binary.BigEndian.Uint64(data), nil
+}
+
+func encodeRecord(version uint64, value []byte) []byte {
+	return append(binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(value)), version), value...)
+}
+
+func appendMicros(b []byte, t time.Time) []byte {
+	return binary.BigEndian.AppendUint64(b, uint64(t.UnixMicro()))
+}
+
+func micros(b []byte) time.Time {
+	return time.UnixMicro(int64(binary.BigEndian.Uint64(b))).UTC()
+}

@@ -1,0 +1,60 @@
+package storage
+
+import "encoding/binary"
+
+const familyVersion = 1
+
+// EncodeFamily returns the stored form of a family without its id, which is
+// the key it is stored under.
+func EncodeFamily(f *Family) []byte {
+	b := make([]byte, 0, 256)
+	b = append(b, familyVersion)
+	b = appendString(b, f.UserID)
+	b = appendString(b, f.ClientID)
+	b = append(b, f.Secret[:]...)
+	b = binary.BigEndian.AppendUint32(b, f.Generation)
+	b = binary.BigEndian.AppendUint32(b, f.MACKeyID)
+	b = binary.BigEndian.AppendUint32(b, f.UserEpoch)
+	b = appendTime(b, f.CreatedAt)
+	b = appendTime(b, f.RotatedAt)
+	b = appendTime(b, f.IdleExpiresAt)
+	b = appendTime(b, f.ExpiresAt)
+	b = appendTime(b, f.RevokedAt)
+	b = appendTime(b, f.AuthTime)
+	b = appendString(b, f.RevokedFor)
+	b = appendDigest(b, f.Identity)
+	b = appendString(b, f.WeChatAppID)
+	b = appendStrings(b, f.Scope)
+	b = appendStrings(b, f.Audience)
+	b = appendStrings(b, f.AMR)
+	return appendString(b, f.DPoPThumbprint)
+}
+
+// DecodeFamily reads what EncodeFamily wrote and keeps nothing of data. It
+// returns ErrCorrupt for anything else.
+func DecodeFamily(id FamilyID, data []byte) (Family, error) {
+	r := reader{data: data, text: string(data)}
+	r.bad = r.byte() != familyVersion
+	f := Family{ID: id, UserID: r.string(), ClientID: r.string()}
+	copy(f.Secret[:], r.take(len(f.Secret)))
+	f.Generation = r.uint32()
+	f.MACKeyID = r.uint32()
+	f.UserEpoch = r.uint32()
+	f.CreatedAt = r.time()
+	f.RotatedAt = r.time()
+	f.IdleExpiresAt = r.time()
+	f.ExpiresAt = r.time()
+	f.RevokedAt = r.time()
+	f.AuthTime = r.time()
+	f.RevokedFor = r.string()
+	f.Identity = r.digest()
+	f.WeChatAppID = r.string()
+	f.Scope = r.strings()
+	f.Audience = r.strings()
+	f.AMR = r.strings()
+	f.DPoPThumbprint = r.string()
+	if err := r.end(); err != nil {
+		return Family{}, err
+	}
+	return f, nil
+}

@@ -1,0 +1,253 @@
+// Package storagetest holds the contract of storage.Store as tests. A backend
+// is whatever passes them.
+package storagetest
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/wxidp/wxidp/storage"
+)
+
+// Options say how a backend is tested.
+type Options struct {
+	// Open returns a new, empty store. It registers what closes it with
+	// t.Cleanup.
+	Open func(t *testing.T) storage.Store
+
+	// Bubble runs every test in a bubble of testing/synctest, where days pass
+	// at once. A backend with a clock or sockets of its own cannot do that; its
+	// tests use lifetimes of fractions of a second.
+	Bubble bool
+
+	// Rows returns how many records of all kinds a store holds. Optional.
+	Rows func(t *testing.T, s storage.Store) int
+
+	// Dump returns all bytes that a store holds on disk. Optional.
+	Dump func(t *testing.T, s storage.Store) []byte
+
+	// ModelSteps is the length of the random run against a model, which needs a
+	// Bubble; 0 means 20,000.
+	ModelSteps int
+}
+
+// Run runs the contract against stores from open in real time.
+func Run(t *testing.T, open func(t *testing.T) storage.Store) {
+	RunOptions(t, Options{Open: open})
+}
+
+// RunOptions runs the contract.
+func RunOptions(t *testing.T, opts Options) {
+	for name, test := range map[string]func(s *suite){
+		"SignIn/New":                (*suite).signInNew,
+		"SignIn/Again":              (*suite).signInAgain,
+		"SignIn/OpenIDPerApp":       (*suite).signInOpenIDPerApp,
+		"SignIn/Union":              (*suite).signInUnion,
+		"SignIn/UnionLater":         (*suite).signInUnionLater,
+		"SignIn/UnionConflict":      (*suite).signInUnionConflict,
+		"SignIn/UnionOtherPlatform": (*suite).signInUnionOtherPlatform,
+		"SignIn/Idempotency":        (*suite).signInIdempotency,
+		"SignIn/Disabled":           (*suite).signInDisabled,
+		"SignIn/FamilyIDTaken":      (*suite).signInFamilyIDTaken,
+		"Rotate/Table":              (*suite).rotateTable,
+		"Rotate/ManyGenerations":    (*suite).rotateManyGenerations,
+		"Rotate/GraceEnds":          (*suite).rotateGraceEnds,
+		"Rotate/Expiry":             (*suite).rotateExpiry,
+		"Access":                    (*suite).access,
+		"Access/Expiry":             (*suite).accessExpiry,
+		"Revoke/Family":             (*suite).revokeFamily,
+		"Revoke/User":               (*suite).revokeUser,
+		"Revoke/DisabledUser":       (*suite).disabledUser,
+		"Concurrent/FirstSignIn":    (*suite).concurrentFirstSignIn,
+		"Concurrent/FirstUnion":     (*suite).concurrentFirstUnion,
+		"Concurrent/Idempotency":    (*suite).concurrentIdempotency,
+		"Concurrent/Single":         (*suite).concurrentSingle,
+		"Concurrent/Rotate":         (*suite).concurrentRotate,
+		"Concurrent/RotateStrict":   (*suite).concurrentRotateStrict,
+		"Concurrent/RotateRevoke":   (*suite).concurrentRotateRevoke,
+		"Items":                     (*suite).items,
+		"Items/Expiry":              (*suite).itemsExpiry,
+		"Items/Big":                 (*suite).itemsBig,
+		"Records":                   (*suite).records,
+		"Claims":                    (*suite).claims,
+		"Paging/Users":              (*suite).pagingUsers,
+		"Paging/Families":           (*suite).pagingFamilies,
+		"Rewrap":                    (*suite).rewrapNothing,
+		"Unknown":                   (*suite).unknown,
+		"Cancelled":                 (*suite).cancelled,
+		"Closed":                    (*suite).closed,
+		"Stats":                     (*suite).stats,
+		"GC":                        (*suite).gc,
+		"GC/MovedOn":                (*suite).gcMovedOn,
+		"Personal":                  (*suite).personal,
+		"Model":                     (*suite).model,
+	} {
+		t.Run(name, func(t *testing.T) {
+			run := func(t *testing.T) {
+				test(&suite{T: t, Options: opts, store: opts.Open(t)})
+			}
+			if opts.Bubble {
+				synctest.Test(t, run)
+			} else {
+				run(t)
+			}
+		})
+	}
+}
+
+// suite is one test with its store.
+type suite struct {
+	*testing.T
+	Options
+	store storage.Store
+}
+
+const (
+	appID    = "wx0123456789abcdef"
+	otherApp = "wxfedcba9876543210"
+	platform = "main"
+	clientID = "shop-mini"
+	long     = 1000 * time.Hour // outlasts every test that is not about expiry
+	callers  = 64
+)
+
+// short is a lifetime whose end the tests wait for.
+func (s *suite) short() time.Duration {
+	if s.Bubble {
+		return time.Minute
+	}
+	return 100 * time.Millisecond
+}
+
+// outlive waits until what lasts for short has surely ended.
+func (s *suite) outlive() { time.Sleep(s.short() + s.short()/2) }
+
+func request(openID string) storage.SignIn {
+	return storage.SignIn{
+		AppID:        appID,
+		WeChatOpenID: openID,
+		NewProfile:   storage.Profile{Nickname: "nick of " + openID, Picture: "https://example.com/" + openID + ".png"},
+		Family: storage.Family{
+			ID:        storage.NewFamilyID(),
+			ClientID:  clientID,
+			Scope:     []string{"openid", "profile"},
+			Audience:  []string{"https://api.shop.example"},
+			AuthTime:  time.Now(),
+			AMR:       []string{"wechat"},
+			MACKeyID:  1,
+			Secret:    storage.NewFamilySecret(),
+			RevokedAt: time.Now(), // not the caller's to say
+		},
+		Idle:     long,
+		Absolute: long,
+	}
+}
+
+func (s *suite) signIn(in storage.SignIn) storage.SignInResult {
+	s.Helper()
+	res, err := s.store.SignIn(s.Context(), in)
+	if err != nil {
+		s.Fatalf("SignIn: %v", err)
+	}
+	return res
+}
+
+// family signs the nth person in and returns the family.
+func (s *suite) family(openID string) storage.Family {
+	s.Helper()
+	res := s.signIn(request(openID))
+	if res.Verdict != storage.SignInOK {
+		s.Fatalf("SignIn verdict %d", res.Verdict)
+	}
+	return res.Family
+}
+
+func (s *suite) rotate(id storage.FamilyID, generation uint32, grace time.Duration) storage.RotateResult {
+	s.Helper()
+	res, err := s.store.Rotate(s.Context(), storage.Rotation{
+		FamilyID: id, ClientID: clientID, Generation: generation, MACKeyID: generation + 10, Grace: grace, Idle: long,
+	})
+	if err != nil {
+		s.Fatalf("Rotate: %v", err)
+	}
+	return res
+}
+
+func (s *suite) wantRotate(id storage.FamilyID, generation uint32, grace time.Duration, want storage.RotateVerdict) storage.RotateResult {
+	s.Helper()
+	res := s.rotate(id, generation, grace)
+	if res.Verdict != want {
+		s.Fatalf("Rotate of generation %d: verdict %d, want %d", generation, res.Verdict, want)
+	}
+	return res
+}
+
+func (s *suite) wantAccess(id storage.FamilyID, jti string, want storage.AccessVerdict) {
+	s.Helper()
+	res, err := s.store.CheckAccess(s.Context(), storage.AccessCheck{FamilyID: id, JTI: jti})
+	if err != nil {
+		s.Fatalf("CheckAccess: %v", err)
+	}
+	if res.Verdict != want {
+		s.Fatalf("CheckAccess: verdict %d, want %d", res.Verdict, want)
+	}
+	if want == storage.AccessActive && res.Family.ID != id {
+		s.Fatalf("CheckAccess: family %v, want %v", res.Family.ID, id)
+	}
+}
+
+func (s *suite) must(err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+// collect runs n calls at once and returns their results.
+func collect[R any](s *suite, n int, call func(i int) (R, error)) []R {
+	s.Helper()
+	results := make([]R, n)
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	start := make(chan struct{})
+	for i := range n {
+		wg.Go(func() {
+			<-start
+			results[i], errs[i] = call(i)
+		})
+	}
+	close(start)
+	wg.Wait()
+	for i, err := range errs {
+		if err != nil {
+			s.Fatalf("call %d of %d: %v", i, n, err)
+		}
+	}
+	return results
+}
+
+func digest(parts ...any) (d storage.Digest) {
+	copy(d[:], fmt.Sprint(parts...))
+	return d
+}
+
+// collectGarbage deletes all that has expired, in batches of limit.
+func (s *suite) collectGarbage(limit int) (deleted int) {
+	s.Helper()
+	for range 100_000 {
+		n, more, err := s.store.DeleteExpired(s.Context(), limit)
+		s.must(err)
+		if n > limit {
+			s.Fatalf("DeleteExpired deleted %d, limit %d", n, limit)
+		}
+		deleted += n
+		if !more {
+			return deleted
+		}
+	}
+	s.Fatal("DeleteExpired finds no end")
+	return 0
+}

@@ -1,0 +1,94 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// serveRevocation is RFC 7009. Success has an empty body.
+func (s *Server) serveRevocation(w http.ResponseWriter, r *http.Request) error {
+	if err := s.Provider.Revoke(r.Context(), request(w, r)); err != nil {
+		return err
+	}
+	noStore(w)
+	w.Header().Set("Content-Length", "0")
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// serveIntrospection is RFC 7662.
+func (s *Server) serveIntrospection(w http.ResponseWriter, r *http.Request) error {
+	body, err := s.Provider.Introspect(r.Context(), request(w, r))
+	if err != nil {
+		return err
+	}
+	noStore(w)
+	writeJSON(w, http.StatusOK, body)
+	return nil
+}
+
+// serveUserInfo is OIDC Core §5.3.
+func (s *Server) serveUserInfo(w http.ResponseWriter, r *http.Request) error {
+	body, err := s.Provider.UserInfo(r.Context(), request(w, r))
+	if err != nil {
+		return err
+	}
+	noStore(w)
+	writeJSON(w, http.StatusOK, body)
+	return nil
+}
+
+// serveMetadata is OIDC Discovery §4 and RFC 8414 §3.
+func (s *Server) serveMetadata(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Cache-Control", "public, max-age=300")
+	writeJSON(w, http.StatusOK, s.metadata)
+}
+
+// serveJWKS serves the prepared JWK Set (RFC 7517 §5).
+func (s *Server) serveJWKS(w http.ResponseWriter, r *http.Request) {
+	set := s.Keys.JWKS()
+	header := w.Header()
+	header.Set("ETag", set.ETag)
+	header.Set("Cache-Control", "public, max-age="+strconv.Itoa(int(set.MaxAge/time.Second)))
+	if match := r.Header.Get("If-None-Match"); match != "" && matches(match, set.ETag) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	writeJSON(w, http.StatusOK, set.Body)
+}
+
+// matches is the weak comparison of RFC 9110 §13.1.2.
+func matches(ifNoneMatch, etag string) bool {
+	for candidate := range strings.SplitSeq(ifNoneMatch, ",") {
+		candidate = strings.TrimSpace(candidate)
+		if candidate == "*" || strings.TrimPrefix(candidate, "W/") == etag {
+			return true
+		}
+	}
+	return false
+}
+
+// serveHealth says that the process answers; it depends on nothing.
+func (s *Server) serveHealth(w http.ResponseWriter, _ *http.Request) {
+	noStore(w)
+	writeJSON(w, http.StatusOK, []byte(`{"status":"ok"}`+"\n"))
+}
+
+// serveReady says whether this node should get requests. WeChat being down
+// does not make it unready: refresh and validation go on.
+func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) {
+	noStore(w)
+	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+	defer cancel()
+	switch {
+	case s.draining.Load():
+		writeJSON(w, http.StatusServiceUnavailable, []byte(`{"status":"draining"}`+"\n"))
+	case s.Store.Ping(ctx) != nil:
+		writeJSON(w, http.StatusServiceUnavailable, []byte(`{"status":"storage unavailable"}`+"\n"))
+	default:
+		writeJSON(w, http.StatusOK, []byte(`{"status":"ready"}`+"\n"))
+	}
+}

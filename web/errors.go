@@ -1,0 +1,126 @@
+package web
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/text/language"
+
+	"github.com/wxidp/wxidp/provider"
+)
+
+// errorBody is RFC 6749 §5.2, with one machine-readable word where it helps.
+type errorBody struct {
+	Error       provider.Code `json:"error"`
+	Description string        `json:"error_description"`
+	Reason      string        `json:"reason,omitempty"`
+}
+
+// writeError is the one place that answers an error and the one that logs it.
+// event is the name of the log line, "" where the refusal is not worth one
+// unless it is the server's own fault.
+func (s *Server) writeError(w http.ResponseWriter, r *http.Request, event string, err error, attrs ...slog.Attr) {
+	e := provider.AsError(err)
+	s.logError(w, r, event, e, attrs)
+
+	header := w.Header()
+	header.Set("Cache-Control", "no-store")
+	if e.RetryAfter > 0 {
+		seconds := (e.RetryAfter + time.Second - 1) / time.Second
+		header.Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
+	}
+	if challenge := challenge(e); challenge != "" {
+		header.Set("WWW-Authenticate", challenge)
+	}
+	body, err := json.Marshal(errorBody{e.Code, e.Message.In(preferredLanguage(r)), e.Detail})
+	if err != nil {
+		panic(err) // three strings always marshal
+	}
+	writeJSON(w, e.Status, append(body, '\n'))
+}
+
+func (s *Server) logError(w http.ResponseWriter, r *http.Request, event string, e *provider.Error, attrs []slog.Attr) {
+	level := slog.LevelInfo
+	switch {
+	case e.Status == http.StatusInternalServerError, e.Alert:
+		level = slog.LevelError
+	case e.Status == http.StatusServiceUnavailable:
+		level = slog.LevelWarn
+	}
+	if event == "" {
+		if level == slog.LevelInfo {
+			return
+		}
+		event = "request.failed"
+	}
+	attrs = append([]slog.Attr{
+		slog.String("event", event),
+		slog.String("request_id", w.Header().Get(requestIDHeader)),
+		slog.String("ip", remoteIP(r.Context()).String()),
+		slog.String("error", string(e.Code)),
+		slog.String("reason", e.LogReason),
+	}, attrs...)
+	if e.Cause != nil {
+		attrs = append(attrs, slog.String("detail", cut(e.Cause.Error(), 512)))
+	}
+	if e.Alert {
+		attrs = append(attrs, slog.Bool("alert", true))
+	}
+	s.Logger.LogAttrs(r.Context(), level, strings.ReplaceAll(event, ".", " "), attrs...)
+}
+
+// challenge is the WWW-Authenticate header (RFC 6749 §5.2, RFC 6750 §3).
+func challenge(e *provider.Error) string {
+	switch {
+	case e.Scheme == "Basic":
+		return `Basic realm="wxidp"`
+	case e.Scheme == "Bearer" && e.LogReason == "no_token":
+		return `Bearer realm="wxidp"`
+	case e.Scheme == "Bearer":
+		out := `Bearer realm="wxidp", error="` + string(e.Code) + `", error_description="` + e.Message.EN + `"`
+		if e.Code == provider.InsufficientScope {
+			out += `, scope="openid"`
+		}
+		return out
+	}
+	return ""
+}
+
+// preferredLanguage is the caller's language: ui_locales, then
+// Accept-Language.
+func preferredLanguage(r *http.Request) string {
+	if locales := strings.Fields(r.PostForm.Get("ui_locales")); len(locales) > 0 {
+		return locales[0]
+	}
+	accept := r.Header.Get("Accept-Language")
+	if accept == "" || len(accept) > 256 {
+		return "en"
+	}
+	tags, _, err := language.ParseAcceptLanguage(accept)
+	if err != nil || len(tags) == 0 {
+		return "en"
+	}
+	base, _ := tags[0].Base()
+	return base.String()
+}
+
+// writeJSON writes a body at once, with its length.
+func writeJSON(w http.ResponseWriter, status int, body []byte) {
+	header := w.Header()
+	header.Set("Content-Type", "application/json")
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	// The client may be gone; there is nobody else to tell.
+	_, _ = w.Write(body)
+}
+
+func cut(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}

@@ -1,0 +1,98 @@
+package web
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+)
+
+// Connection limits of the public listener.
+const (
+	MaxConnections      = 16384
+	MaxConnectionsPerIP = 1024
+)
+
+// LimitListener returns l with a limit on open connections, in all and per
+// peer address. What is beyond a limit is closed at once. Addresses in exempt
+// (trusted proxies, which bring everybody) count in all only.
+func LimitListener(l net.Listener, total, perIP int, exempt []netip.Prefix) net.Listener {
+	return &limitListener{Listener: l, total: total, perIP: perIP, exempt: exempt, byIP: make(map[netip.Addr]int)}
+}
+
+type limitListener struct {
+	net.Listener
+	total, perIP int
+	exempt       []netip.Prefix
+
+	mu   sync.Mutex
+	open int
+	byIP map[netip.Addr]int // without exempt addresses
+}
+
+func (l *limitListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		ip := peer(conn)
+		if !l.take(ip) {
+			_ = conn.Close()
+			continue
+		}
+		return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { l.release(ip) })}, nil
+	}
+}
+
+func (l *limitListener) take(ip netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open >= l.total || !l.exempted(ip) && l.byIP[ip] >= l.perIP {
+		return false
+	}
+	l.open++
+	if !l.exempted(ip) {
+		l.byIP[ip]++
+	}
+	return true
+}
+
+func (l *limitListener) release(ip netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open--
+	if l.exempted(ip) {
+		return
+	}
+	if l.byIP[ip]--; l.byIP[ip] == 0 {
+		delete(l.byIP, ip)
+	}
+}
+
+func (l *limitListener) exempted(ip netip.Addr) bool {
+	for _, prefix := range l.exempt {
+		if prefix.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+func peer(conn net.Conn) netip.Addr {
+	address, err := netip.ParseAddrPort(conn.RemoteAddr().String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return address.Addr().Unmap()
+}
+
+type limitedConn struct {
+	net.Conn
+	release func()
+}
+
+func (c *limitedConn) Close() error {
+	err := c.Conn.Close()
+	c.release()
+	return err
+}

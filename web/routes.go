@@ -1,0 +1,89 @@
+package web
+
+import (
+	"net/http"
+	"net/http/pprof"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+
+	"github.com/wxidp/wxidp/provider"
+)
+
+// Public is the handler of the public listener: every route of the issuer.
+func (s *Server) Public() http.Handler {
+	r := chi.NewRouter()
+	r.Use(s.recoverPanics, s.clientIP(), s.identify, s.measure, s.limitAddress)
+	s.health(r)
+	s.fallbacks(r)
+	r.Route(s.pathPrefix+"/", func(r chi.Router) {
+		get(r, provider.PathDiscovery, s.serveMetadata)
+		get(r, provider.PathJWKS, s.serveJWKS)
+		r.Post(provider.PathToken, s.form(s.serveToken))
+		r.Post(provider.PathRevocation, s.form(s.serveRevocation))
+		r.Post(provider.PathIntrospection, s.form(s.serveIntrospection))
+		get(r, provider.PathUserInfo, s.endpoint(s.serveUserInfo))
+		r.Post(provider.PathUserInfo, s.form(s.serveUserInfo))
+	})
+	// RFC 8414 §3.1 puts the issuer's path behind the well-known one.
+	get(r, provider.PathMetadata+s.pathPrefix, s.serveMetadata)
+	return r
+}
+
+// Admin is the handler of the admin listener: health and metrics for anybody
+// who reaches it, the admin API with the admin token.
+func (s *Server) Admin() http.Handler {
+	r := s.adminRouter()
+	r.Group(func(r chi.Router) {
+		r.Use(s.requireAdminToken)
+		s.adminAPI(r)
+	})
+	return r
+}
+
+// AdminSocket is the handler of the admin socket, whose file mode is the
+// credential.
+func (s *Server) AdminSocket() http.Handler {
+	r := s.adminRouter()
+	s.adminAPI(r)
+	r.HandleFunc("/debug/pprof/", pprof.Index)
+	r.HandleFunc("/debug/pprof/{profile}", pprof.Index)
+	r.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	r.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return r
+}
+
+func (s *Server) adminRouter() chi.Router {
+	r := chi.NewRouter()
+	r.Use(s.recoverPanics, middleware.ClientIPFromRemoteAddr, s.identify)
+	s.health(r)
+	s.fallbacks(r)
+	r.Method(http.MethodGet, "/metrics", s.Metrics.Handler())
+	return r
+}
+
+func (s *Server) adminAPI(r chi.Router) {
+	r.Get(AdminKeys, s.endpoint(s.listKeys))
+	r.Post(AdminKeysRotate, s.endpoint(s.rotateKeys))
+	r.Post(AdminKeysRevoke, s.endpoint(s.revokeKey))
+	r.Post(AdminKeysRewrap, s.endpoint(s.rewrapKeys))
+}
+
+func (s *Server) health(r chi.Router) {
+	get(r, "/healthz", s.serveHealth)
+	get(r, "/readyz", s.serveReady)
+}
+
+func (s *Server) fallbacks(r chi.Router) {
+	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusNotFound, []byte(`{"error":"not_found","error_description":"There is nothing at this path."}`+"\n"))
+	})
+	r.MethodNotAllowed(func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusMethodNotAllowed, []byte(`{"error":"invalid_request","error_description":"This path does not answer that method."}`+"\n"))
+	})
+}
+
+func get(r chi.Router, path string, handler http.HandlerFunc) {
+	r.Get(path, handler)
+	r.Head(path, handler)
+}

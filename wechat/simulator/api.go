@@ -1,0 +1,336 @@
+package simulator
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The paths of WeChat's API that are simulated.
+const (
+	PathCode2Session = "/sns/jscode2session"
+	PathToken        = "/cgi-bin/token"
+	PathStableToken  = "/cgi-bin/stable_token"
+)
+
+// The content types, odd as they are: /sns names no charset for its JSON, and
+// /cgi-bin has a parameter of its own making.
+var (
+	typeSNS = []string{"text/plain"}
+	typeCGI = []string{"application/json; encoding=utf-8"}
+)
+
+// errmsgs are WeChat's texts; a rid is put behind them.
+var errmsgs = map[int]string{
+	-1:    "system error",
+	40001: "invalid credential, access_token is invalid or not latest",
+	40002: "invalid grant_type",
+	40013: "invalid appid",
+	40014: "invalid access_token",
+	40029: "invalid code",
+	40125: "invalid appsecret",
+	40163: "code been used",
+	40164: "invalid ip",
+	40226: "code blocked",
+	40243: "AppSecret frozen",
+	41001: "access_token missing",
+	41002: "appid missing",
+	41004: "appsecret missing",
+	41008: "missing code",
+	42001: "access_token expired",
+	42003: "code expired",
+	43001: "require GET method",
+	43002: "require POST method",
+	44002: "empty post data",
+	45009: "reach max api daily quota limit",
+	45011: "api minute-quota reach limit, must slower, retry next minute",
+	47001: "data format error",
+	48001: "api unauthorized",
+	50002: "user limited",
+	50004: "token use forbidden",
+	50007: "account frozen",
+	61004: "access clientip is not registered",
+	89501: "pending confirmation",
+	89503: "admin confirmation required",
+	89506: "IP refused",
+	89507: "IP refused",
+}
+
+// call is one request to WeChat's side, and what becomes of it.
+type call struct {
+	r       *http.Request
+	now     time.Time
+	sns     bool // /sns writes its errors and content type its own way
+	forced  *Fault
+	appid   string
+	jsCode  string
+	errcode int
+	body    []byte // the answer
+}
+
+// API returns WeChat's side. It speaks HTTP/1.1 faults only where the
+// connection can be hijacked, and aborts the request elsewhere.
+func (s *Simulator) API() http.Handler {
+	return http.HandlerFunc(s.serveAPI)
+}
+
+var bodies = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
+
+func (s *Simulator) serveAPI(w http.ResponseWriter, r *http.Request) {
+	var handle func(*Simulator, *call)
+	switch r.URL.Path {
+	case PathCode2Session:
+		handle = (*Simulator).code2Session
+	case PathToken:
+		handle = (*Simulator).classicToken
+	case PathStableToken:
+		handle = (*Simulator).stableToken
+	default:
+		http.NotFound(w, r)
+		return
+	}
+	buf := bodies.Get().(*[]byte)
+	c := call{r: r, now: s.now(), sns: r.URL.Path == PathCode2Session, body: (*buf)[:0]}
+	defer func() { *buf = c.body[:0]; bodies.Put(buf) }()
+
+	fault := s.faults.take(r.URL.Path)
+	if fault == nil {
+		handle(s, &c)
+		s.record(&c, fault, http.StatusOK)
+		c.write(w)
+		return
+	}
+	if fault.Kind == FaultErrcode {
+		c.forced = fault
+		handle(s, &c)
+		s.record(&c, fault, http.StatusOK)
+		c.write(w)
+		return
+	}
+	if fault.processes() {
+		handle(s, &c)
+	} else if r.Method == http.MethodGet {
+		c.appid, c.jsCode = query(r, "appid"), query(r, "js_code")
+	}
+	s.record(&c, fault, fault.status())
+	fault.perform(w, &c)
+}
+
+func (c *call) header(h http.Header) {
+	if c.sns {
+		h["Content-Type"] = typeSNS
+	} else {
+		h["Content-Type"] = typeCGI
+	}
+}
+
+func (c *call) write(w http.ResponseWriter) {
+	c.header(w.Header())
+	_, _ = w.Write(c.body)
+}
+
+// fail makes the answer an error.
+func (c *call) fail(errcode int) { c.failText(errcode, errmsgs[errcode]) }
+
+func (c *call) failText(errcode int, text string) {
+	c.errcode = errcode
+	b := append(c.body, `{"errcode":`...)
+	b = strconv.AppendInt(b, int64(errcode), 10)
+	b = append(b, `,"errmsg":"`...)
+	b = appendJSON(b, text)
+	if c.sns {
+		b = append(b, ',')
+	}
+	b = append(b, " rid: "...)
+	b = appendRID(b, c.now)
+	c.body = append(b, `"}`...)
+}
+
+// appendJSON appends text as the inside of a JSON string.
+func appendJSON(b []byte, text string) []byte {
+	for i := range len(text) {
+		if text[i] < ' ' || text[i] > '~' || text[i] == '"' || text[i] == '\\' {
+			quoted, err := json.Marshal(text)
+			if err != nil {
+				return b // a string always marshals
+			}
+			return append(b, quoted[1:len(quoted)-1]...)
+		}
+	}
+	return append(b, text...)
+}
+
+// force answers with the injected errcode, if there is one.
+func (c *call) force() bool {
+	if c.forced == nil {
+		return false
+	}
+	text := c.forced.Errmsg
+	if text == "" {
+		text = errmsgs[c.forced.Errcode]
+	}
+	if text == "" {
+		text = "system error"
+	}
+	c.failText(c.forced.Errcode, text)
+	return true
+}
+
+// code2Session makes its checks in WeChat's order: the AppSecret before the
+// code, so that a wrong secret never says whether a code is good.
+func (s *Simulator) code2Session(c *call) {
+	if c.r.Method != http.MethodGet {
+		c.fail(41002) // a body is not read
+		return
+	}
+	c.appid, c.jsCode = query(c.r, "appid"), query(c.r, "js_code")
+	secret, grantType := query(c.r, "secret"), query(c.r, "grant_type")
+	switch {
+	case c.appid == "":
+		c.fail(41002)
+		return
+	case secret == "":
+		c.fail(41004)
+		return
+	case c.jsCode == "":
+		c.fail(41008)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.apps[c.appid]
+	switch {
+	case a == nil:
+		c.fail(40013)
+		return
+	case a.Secret != secret:
+		c.fail(40125)
+		return
+	case a.Frozen:
+		c.fail(40243)
+		return
+	case grantType != "authorization_code" && (grantType != "" || a.StrictGrantType):
+		c.fail(40002)
+		return
+	case c.force():
+		return
+	}
+	s.exchange(c, a)
+}
+
+// exchange spends the code. The caller holds mu, which makes the check and the
+// spending one step.
+func (s *Simulator) exchange(c *call, a *app) {
+	now := c.now.UnixNano()
+	found, ok := s.codes[c.jsCode]
+	if ok && !found.member.user.admit(c.now) {
+		c.fail(45011)
+		return
+	}
+	switch {
+	case !ok || now-found.created > int64(codeLife):
+		c.fail(40029)
+		return
+	case found.member.app != a:
+		if a.BurnOn40029 && !found.used {
+			found.used = true
+			s.codes[c.jsCode] = found
+		}
+		c.fail(40029)
+		return
+	case found.used:
+		c.fail(40163)
+		return
+	case found.member.user.risk == RiskBlocked:
+		c.fail(40226)
+		return
+	case found.member.user.risk == RiskFrozen:
+		c.fail(50002)
+		return
+	}
+	found.used = true
+	s.codes[c.jsCode] = found
+	m := found.member
+	m.expires = now + int64(sessionLife)
+	if m.platform != a.OpenPlatform {
+		m.platform, m.unionID = a.OpenPlatform, ""
+		if a.OpenPlatform != "" {
+			m.unionID = s.unionID(a.OpenPlatform, m.user.name)
+		}
+	}
+	c.succeed(a, m)
+}
+
+func (c *call) succeed(a *app, m *member) {
+	b := append(c.body, `{"session_key":"`...)
+	if a.EscapeSlashes {
+		b = append(b, strings.ReplaceAll(m.sessionKey, "/", `\/`)...)
+	} else {
+		b = append(b, m.sessionKey...)
+	}
+	b = append(b, '"')
+	if a.LegacyExpiresIn {
+		b = append(b, `,"expires_in":7200`...)
+	}
+	b = append(b, `,"openid":"`...)
+	b = append(b, m.openID...)
+	b = append(b, '"')
+	if m.unionID != "" {
+		b = append(b, `,"unionid":"`...)
+		b = append(b, m.unionID...)
+		b = append(b, '"')
+	}
+	if a.ErrcodeZero {
+		b = append(b, `,"errcode":0,"errmsg":"ok"`...)
+	}
+	c.body = append(b, '}')
+}
+
+// admit counts a call of the user and reports whether it is within the limit
+// of this minute.
+func (u *user) admit(now time.Time) bool {
+	if minute := now.Unix() / 60; minute != u.minute {
+		u.minute, u.calls = minute, 0
+	}
+	u.calls++
+	return u.calls <= callsPerMinute
+}
+
+// query returns the first value of a query parameter. It makes no map of all
+// of them, which would be the dearest step of the simulator.
+func query(r *http.Request, name string) string {
+	rest := r.URL.RawQuery
+	for rest != "" {
+		var pair string
+		pair, rest, _ = strings.Cut(rest, "&")
+		key, value, _ := strings.Cut(pair, "=")
+		if unescape(key) == name {
+			return unescape(value)
+		}
+	}
+	return ""
+}
+
+func unescape(s string) string {
+	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
+		return s
+	}
+	plain, err := url.QueryUnescape(s)
+	if err != nil {
+		return ""
+	}
+	return plain
+}
+
+// readBody reads the body of a POST, up to 64 KiB.
+func readBody(r *http.Request) ([]byte, bool) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	return body, err == nil && len(body) <= maxBody
+}
+
+const maxBody = 64 << 10
