@@ -46,7 +46,8 @@ type Config struct {
 
 	// TrustedProxies are the networks, in CIDR form, whose X-Forwarded-For
 	// is believed. Empty trusts nobody. Networks so wide that they hold
-	// strangers (shorter than /8, or /7 for IPv6) are refused.
+	// strangers (shorter than /8, or /7 for IPv6) are refused. A change needs
+	// a restart.
 	TrustedProxies []netip.Prefix `mapstructure:"trusted_proxies"`
 
 	// Admin is the operator's side: metrics, health and the admin API.
@@ -267,6 +268,18 @@ type Insecure struct {
 	// AllowWorldReadableSecrets accepts secrets in files that other users of
 	// the machine can read. Default false.
 	AllowWorldReadableSecrets bool `mapstructure:"allow_world_readable_secrets"`
+}
+
+// Enabled returns the keys of the switches that are on, to be warned of.
+func (i Insecure) Enabled() []string {
+	var keys []string
+	if i.AllowHTTPIssuer {
+		keys = append(keys, "insecure.allow_http_issuer")
+	}
+	if i.AllowWorldReadableSecrets {
+		keys = append(keys, "insecure.allow_world_readable_secrets")
+	}
+	return keys
 }
 
 // Default returns the configuration of an empty file, before its checks.

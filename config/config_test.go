@@ -3,21 +3,14 @@ package config
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"log/slog"
 	"net/netip"
 	"os"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"go.yaml.in/yaml/v3"
 )
 
 func TestDefaultsOfAnEmptyFile(t *testing.T) {
@@ -129,6 +122,9 @@ clients:
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", c, want)
+	}
+	if on := c.Insecure.Enabled(); len(on) != 2 || on[0] != "insecure.allow_http_issuer" || Default().Insecure.Enabled() != nil {
+		t.Errorf("insecure switches are %q", on)
 	}
 }
 
@@ -288,7 +284,6 @@ func TestRestartDiff(t *testing.T) {
 	live.Clients = []Client{{ClientID: "a"}}
 	live.Log.Level = "debug"
 	live.Keys.EdDSA = true
-	live.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	if keys := was.RestartDiff(live); keys != nil {
 		t.Errorf("live keys: %q", keys)
 	}
@@ -296,181 +291,10 @@ func TestRestartDiff(t *testing.T) {
 	next.Issuer, next.Listen, next.TLS.CertFile, next.TLS.KeyFile = "a", "a", "a", "a"
 	next.Admin = Admin{Listen: "a", Socket: "a", TokenFile: "a"}
 	next.Storage = Storage{Driver: "a", Bolt: Bolt{Path: "a"}}
+	next.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	next.MasterKeyFile, next.WeChat.BaseURL, next.WeChat.Timeout = "a", "a", 1
-	want := "issuer listen tls.cert_file tls.key_file admin.listen admin.socket admin.token_file storage.driver storage.bolt.path master_key_file wechat.base_url wechat.timeout"
+	want := "issuer listen tls.cert_file tls.key_file trusted_proxies admin.listen admin.socket admin.token_file storage.driver storage.bolt.path master_key_file wechat.base_url wechat.timeout"
 	if got := strings.Join(was.RestartDiff(next), " "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
-	}
-}
-
-// exampleEnv are the variables that config.example.yaml names.
-var exampleEnv = []string{"WECHAT_SECRET=0123456789abcdef0123456789abcdef", "ORDERS_API_SECRET=" + strong}
-
-func readExample(t *testing.T) []byte {
-	t.Helper()
-	data, err := os.ReadFile("../config.example.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
-}
-
-func TestExampleLoadsAndShowsTheDefaults(t *testing.T) {
-	f := newFolder(t)
-	path := f.write("config.yaml", string(readExample(t)), 0o644)
-	loaded, err := Load(path, exampleEnv)
-	if err != nil {
-		t.Fatalf("config.example.yaml:\n%v", err)
-	}
-	got := *loaded.Config
-	if len(got.Clients) != 2 || len(got.WeChat.Apps) != 1 {
-		t.Errorf("%d clients, %d apps", len(got.Clients), len(got.WeChat.Apps))
-	}
-	got.Clients, got.WeChat.Apps = nil, nil
-	want := f.mustLoad(issuerLine)
-	if len(got.TrustedProxies) == 0 {
-		got.TrustedProxies = nil // [] in the example
-	}
-	if !reflect.DeepEqual(&got, want) {
-		t.Errorf("a value that is shown is not the default:\ngot  %+v\nwant %+v", &got, want)
-	}
-}
-
-// keyLine finds a key in the example, in force or commented out.
-func keyLine(lines []string, key string) int {
-	pattern := regexp.MustCompile(`^ *(# +)?(- )?` + key + `:( |$)`)
-	return slices.IndexFunc(lines, pattern.MatchString)
-}
-
-func TestExampleShowsEveryKeyInOrder(t *testing.T) {
-	data := readExample(t)
-	lines := strings.Split(string(data), "\n")
-	var check func(typ reflect.Type, path string)
-	check = func(typ reflect.Type, path string) {
-		for _, f := range fields(typ) {
-			p := join(path, f.key)
-			if keyLine(lines, f.key) < 0 {
-				t.Errorf("%s is not shown", p)
-			}
-			switch {
-			case isSection(f.typ):
-				check(f.typ, p)
-			case f.typ.Kind() == reflect.Slice && isSection(f.typ.Elem()):
-				check(f.typ.Elem(), p)
-			}
-		}
-	}
-	check(reflect.TypeFor[Config](), "")
-
-	var document yaml.Node
-	if err := yaml.Unmarshal(data, &document); err != nil {
-		t.Fatal(err)
-	}
-	var order func(n *yaml.Node, typ reflect.Type, path string)
-	order = func(n *yaml.Node, typ reflect.Type, path string) {
-		last := -1
-		for i := 0; i < len(n.Content); i += 2 {
-			f, known := fieldOf(typ, n.Content[i])
-			if !known || f.index < last {
-				t.Errorf("line %d: %s is out of the order of the struct", n.Content[i].Line, join(path, n.Content[i].Value))
-			}
-			last = f.index
-			if isSection(f.typ) {
-				order(n.Content[i+1], f.typ, f.key)
-			}
-		}
-	}
-	order(document.Content[0], reflect.TypeFor[Config](), "")
-}
-
-// TestCommentsStateTheDefaults holds the manual, which is the comments of the
-// fields, against Default.
-func TestCommentsStateTheDefaults(t *testing.T) {
-	defaults := map[string]string{}
-	var collect func(v reflect.Value)
-	collect = func(v reflect.Value) {
-		for _, f := range fields(v.Type()) {
-			value := v.Field(f.index)
-			if isSection(f.typ) {
-				collect(value)
-				continue
-			}
-			text := fmt.Sprint(value.Interface())
-			if d, ok := value.Interface().(time.Duration); ok {
-				text = regexp.MustCompile(`([hm])0[ms](0s)?$`).ReplaceAllString(d.String(), "$1")
-			}
-			defaults[v.Type().Name()+"."+v.Type().Field(f.index).Name] = text
-		}
-	}
-	collect(reflect.ValueOf(Default()).Elem())
-
-	file, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stated := regexp.MustCompile(`Default (\S+)\.(\s|$)`)
-	found := 0
-	ast.Inspect(file, func(n ast.Node) bool {
-		spec, ok := n.(*ast.TypeSpec)
-		if !ok {
-			return true
-		}
-		section, ok := spec.Type.(*ast.StructType)
-		if !ok {
-			return true
-		}
-		for _, f := range section.Fields.List {
-			name := spec.Name.Name + "." + f.Names[0].Name
-			if f.Doc.Text() == "" {
-				t.Errorf("%s has no comment", name)
-			}
-			want, inForce := defaults[name]
-			m := stated.FindStringSubmatch(strings.Join(strings.Fields(f.Doc.Text()), " "))
-			switch {
-			case m == nil && inForce && want != "" && want != "[]" && want != "***":
-				t.Errorf("%s does not state its default %s", name, want)
-			case m != nil && m[1] != want:
-				t.Errorf("%s states the default %s, it is %s", name, m[1], want)
-			case m != nil:
-				found++
-			}
-		}
-		return true
-	})
-	if found < 25 {
-		t.Errorf("only %d defaults were found in the comments", found)
-	}
-}
-
-func TestInitFileLoads(t *testing.T) {
-	f := newFolder(t)
-	f.write("secret", "0123456789abcdef", 0o600)
-	for name, p := range map[string]InitParams{
-		"nothing given": {},
-		"all given": {Issuer: "https://id.example.com/a", Listen: "127.0.0.1:1", AdminListen: "[::1]:2", WeChatBaseURL: "http://127.0.0.1:3",
-			AppID: "wxfedcba9876543210", AppSecretFile: f.path("secret"), ClientID: "my-mini", Audience: "https://api.example.com/\"quoted\""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c := f.mustLoad(string(InitFile(p)), exampleEnv...)
-			if p.Issuer == "" {
-				p = InitParams{Issuer: "http://127.0.0.1:8080", Listen: "127.0.0.1:8080", AdminListen: "127.0.0.1:8081",
-					WeChatBaseURL: "https://api.weixin.qq.com", AppID: "wx0123456789abcdef", ClientID: "shop-mini", Audience: "https://api.shop.example"}
-			}
-			got := InitParams{Issuer: c.Issuer, Listen: c.Listen, AdminListen: c.Admin.Listen, WeChatBaseURL: c.WeChat.BaseURL,
-				AppID: c.Clients[0].WeChatAppID, AppSecretFile: c.WeChat.Apps[0].SecretFile, ClientID: c.Clients[0].ClientID, Audience: c.Clients[0].Audience[0]}
-			if got != p {
-				t.Errorf("got  %+v\nwant %+v", got, p)
-			}
-		})
-	}
-	// What looks like YAML in a parameter stays a value.
-	if _, err := f.load(string(InitFile(InitParams{ClientID: "a\n    introspection: true"})), exampleEnv...); err == nil {
-		t.Error("a parameter broke out of its value")
-	}
-	// The client that is commented out is right, too.
-	full := strings.ReplaceAll(string(InitFile(InitParams{})), "  # - client_id", "  - client_id")
-	full = strings.ReplaceAll(full, "  #   ", "    ")
-	if c := f.mustLoad(full, exampleEnv...); len(c.Clients) != 2 || !c.Clients[1].Introspection {
-		t.Errorf("clients are %+v", c.Clients)
 	}
 }

@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // RestartDiff returns the keys whose change from c to next only a restart can
 // apply, in the order of the file.
@@ -14,6 +17,7 @@ func (c *Config) RestartDiff(next *Config) []string {
 		{"listen", c.Listen, next.Listen},
 		{"tls.cert_file", c.TLS.CertFile, next.TLS.CertFile},
 		{"tls.key_file", c.TLS.KeyFile, next.TLS.KeyFile},
+		{"trusted_proxies", fmt.Sprint(c.TrustedProxies), fmt.Sprint(next.TrustedProxies)},
 		{"admin.listen", c.Admin.Listen, next.Admin.Listen},
 		{"admin.socket", c.Admin.Socket, next.Admin.Socket},
 		{"admin.token_file", c.Admin.TokenFile, next.Admin.TokenFile},

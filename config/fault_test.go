@@ -227,6 +227,7 @@ func TestFaultsOfFileModes(t *testing.T) {
 	f := newFolder(t)
 	f.write("open", strong, 0o644)
 	f.write("empty", "\n", 0o600)
+	f.write("spaced", strong+" "+strong+"x", 0o600)
 	f.write("large", strings.Repeat("a", 64<<10+1), 0o600)
 	if err := os.Mkdir(f.path("folder"), 0o700); err != nil {
 		t.Fatal(err)
@@ -243,6 +244,11 @@ func TestFaultsOfFileModes(t *testing.T) {
 				yaml: issuerLine + confidentialClient("client_secret_file: "+name+" #!"),
 				path: "clients[0].client_secret_file", text: want,
 			}.run(t, f)
+		})
+	}
+	for name, want := range map[string]string{"open": "chmod 600", "empty": "the file is empty", "spaced": "bearer token cannot have"} {
+		t.Run("token file "+name, func(t *testing.T) {
+			faultRow{yaml: issuerLine + "admin: {token_file: " + name + "} #!\n", path: "admin.token_file", text: want}.run(t, f)
 		})
 	}
 }
@@ -290,10 +296,12 @@ func TestFaultsOfJWKS(t *testing.T) {
 		{"kid twice", "ES256", jwks(t, sig("a", p256.Public()), sig("a", p384.Public())), "same kid"},
 		{"no use", "ES256", jwks(t, jose.JSONWebKey{KeyID: "a", Key: p256.Public()}), `"use": "sig"`},
 		{"use enc", "ES256", jwks(t, jose.JSONWebKey{KeyID: "a", Use: "enc", Key: p256.Public()}), `"use": "sig"`},
-		{"small RSA", "RS256", jwks(t, sig("a", publicRSA(1024))), "2048"},
-		{"RSA for ES256", "ES256", jwks(t, sig("a", publicRSA(2048))), "fits token_endpoint_auth_signing_alg"},
+		{"small RSA", "RS256", jwks(t, sig("a", publicRSA(1024, 65537))), "2048"},
+		{"weak exponent", "RS256", jwks(t, sig("a", publicRSA(2048, 3))), "exponent"},
+		{"long kid", "ES256", jwks(t, sig(strings.Repeat("a", 257), p256.Public())), "256"},
+		{"RSA for ES256", "ES256", jwks(t, sig("a", publicRSA(2048, 65537))), "fits token_endpoint_auth_signing_alg"},
 		{"P-384 for ES256", "ES256", jwks(t, sig("a", p384.Public())), "fits token_endpoint_auth_signing_alg"},
-		{"other alg", "RS256", jwks(t, jose.JSONWebKey{KeyID: "a", Use: "sig", Algorithm: "PS256", Key: publicRSA(2048)}), "fits token_endpoint_auth_signing_alg"},
+		{"other alg", "RS256", jwks(t, jose.JSONWebKey{KeyID: "a", Use: "sig", Algorithm: "PS256", Key: publicRSA(2048, 65537)}), "fits token_endpoint_auth_signing_alg"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			f := newFolder(t)
@@ -305,7 +313,7 @@ func TestFaultsOfJWKS(t *testing.T) {
 		})
 	}
 	f := newFolder(t)
-	set := jwks(t, sig("a", publicRSA(2048)), sig("b", p256.Public()))
+	set := jwks(t, sig("a", publicRSA(2048, 65537)), sig("b", p256.Public()))
 	f.write("keys.json", set, 0o644)
 	f.write("config.yaml", "", 0o600)
 	c := f.mustLoad(issuerLine + confidentialClient("token_endpoint_auth_method: private_key_jwt", "jwks_file: keys.json"))
@@ -341,13 +349,13 @@ clients:
 		"9 clients[1].client_id", "9 clients[1].type", "9 clients[1].grant_types", "10 clients[1]",
 		"0 WXIDP_NOPE",
 	}
-	slicesEqualSorted(t, got, want)
+	wantLines(t, got, want)
 	if lines := strings.Split(err.Error(), "\n"); len(lines) != len(want) || !strings.HasPrefix(lines[4], f.path("config.yaml")+":8: clients[0].redirect_uris[1]: ") {
 		t.Errorf("printed as\n%v", err)
 	}
 }
 
-func slicesEqualSorted(t *testing.T, got, want []string) {
+func wantLines(t *testing.T, got, want []string) {
 	t.Helper()
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -361,5 +369,24 @@ func TestManyFaultsPrintBounded(t *testing.T) {
 	}
 	if text := err.Error(); !strings.HasSuffix(text, "… and 4900 more") {
 		t.Errorf("ends with %q", text[len(text)-40:])
+	}
+}
+
+// TestHostileFilesAreCheap bounds what a file of the largest size can cost.
+func TestHostileFilesAreCheap(t *testing.T) {
+	for name, text := range map[string]string{
+		"nesting":        strings.Repeat("[", maxConfigFile),
+		"mappings":       strings.Repeat("{a: ", maxConfigFile/4),
+		"unknown keys":   issuerLine + strings.Repeat("lisen: 1\n", 100_000),
+		"duplicate keys": issuerLine + strings.Repeat("log: {}\n", 100_000),
+		"aliases":        "a: &a [1,1,1,1]\nb: &b [*a,*a,*a,*a]\nc: [" + strings.Repeat("*b,", 100_000) + "*b]\n",
+		"too large":      strings.Repeat("#", maxConfigFile+1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := newFolder(t).load(text)
+			if len(faultsOf(t, err).Error()) > 64<<10 {
+				t.Error("the message is long")
+			}
+		})
 	}
 }

@@ -111,9 +111,9 @@ func jwks(t *testing.T, keys ...jose.JSONWebKey) string {
 	return string(raw)
 }
 
-func publicRSA(bits int) *rsa.PublicKey {
+func publicRSA(bits, exponent int) *rsa.PublicKey {
 	n := new(big.Int).Lsh(big.NewInt(1), uint(bits-1))
-	return &rsa.PublicKey{N: n.Add(n, big.NewInt(1)), E: 65537}
+	return &rsa.PublicKey{N: n.Add(n, big.NewInt(1)), E: exponent}
 }
 
 // certificate returns a self-signed certificate and its key, in PEM.

@@ -86,10 +86,11 @@ func parseYAML(r *report, data []byte) *yaml.Node {
 func (r *report) section(n *yaml.Node, t reflect.Type, path string) map[string]any {
 	values := map[string]any{}
 	seen := map[string]int{}
+	known := fields(t)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		f, known := fieldOf(t, key)
-		if !known {
+		f, ok := fieldOf(known, key)
+		if !ok {
 			r.unknownKey(key, t, path)
 			continue
 		}
@@ -110,9 +111,9 @@ func (r *report) section(n *yaml.Node, t reflect.Type, path string) map[string]a
 	return values
 }
 
-func fieldOf(t reflect.Type, key *yaml.Node) (field, bool) {
+func fieldOf(known []field, key *yaml.Node) (field, bool) {
 	if key.Kind == yaml.ScalarNode {
-		for _, f := range fields(t) {
+		for _, f := range known {
 			if f.key == key.Value {
 				return f, true
 			}
@@ -127,6 +128,8 @@ var printableKey = regexp.MustCompile(`^[A-Za-z_]{1,31}$`)
 
 func (r *report) unknownKey(key *yaml.Node, t reflect.Type, path string) {
 	switch {
+	case len(r.faults) >= maxPrintedFaults: // nobody will read the advice
+		r.addLine(key.Line, path, "unknown key", "")
 	case key.Kind == yaml.ScalarNode && key.Value == "<<":
 		r.addLine(key.Line, path, "merge keys are not supported", "write the keys out")
 	case key.Kind == yaml.ScalarNode && printableKey.MatchString(key.Value):

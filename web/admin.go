@@ -53,7 +53,8 @@ type RewrapResponse struct {
 // the API is not there.
 func (s *Server) requireAdminToken(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.AdminToken.IsZero() {
+		want := s.adminHash.Load()
+		if want == nil {
 			writeJSON(w, http.StatusNotFound, []byte(`{"error":"not_found","error_description":"No admin token is configured; use the admin socket."}`+"\n"))
 			return
 		}
@@ -64,7 +65,7 @@ func (s *Server) requireAdminToken(next http.Handler) http.Handler {
 		}
 		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		sum := sha256.Sum256([]byte(token))
-		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(sum[:], s.adminHash[:]) != 1 {
+		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(sum[:], want[:]) != 1 {
 			s.adminFails.Allow(ip)
 			s.Logger.LogAttrs(r.Context(), slog.LevelWarn, "admin denied", slog.String("event", "admin.denied"), slog.String("ip", ip))
 			w.Header().Set("WWW-Authenticate", `Bearer realm="wxidp admin"`)

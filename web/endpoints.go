@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,9 +43,33 @@ func (s *Server) serveUserInfo(w http.ResponseWriter, r *http.Request) error {
 }
 
 // serveMetadata is OIDC Discovery §4 and RFC 8414 §3.
-func (s *Server) serveMetadata(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) serveMetadata(w http.ResponseWriter, r *http.Request) {
+	body, err := s.currentMetadata()
+	if err != nil {
+		s.writeError(w, r, "", err)
+		return
+	}
 	w.Header().Set("Cache-Control", "public, max-age=300")
-	writeJSON(w, http.StatusOK, s.metadata)
+	writeJSON(w, http.StatusOK, body)
+}
+
+// metadata is a prepared discovery document, good as long as the published
+// algorithms are these.
+type metadata struct {
+	algs []string
+	body []byte
+}
+
+func (s *Server) currentMetadata() ([]byte, error) {
+	algs := s.Keys.Algorithms()
+	if prepared := s.metadata.Load(); prepared != nil && slices.Equal(prepared.algs, algs) {
+		return prepared.body, nil
+	}
+	body, err := s.Provider.Metadata()
+	if err == nil {
+		s.metadata.Store(&metadata{algs, body})
+	}
+	return body, err
 }
 
 // serveJWKS serves the prepared JWK Set (RFC 7517 §5).

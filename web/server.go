@@ -43,8 +43,8 @@ type Options struct {
 type Server struct {
 	Options
 	pathPrefix string // of the issuer, "" or "/x"
-	metadata   []byte
-	adminHash  [sha256.Size]byte
+	metadata   atomic.Pointer[metadata]
+	adminHash  atomic.Pointer[[sha256.Size]byte] // of the admin token; nil: none
 	perIP      *limit.Limiter
 	adminFails *limit.Limiter
 	draining   atomic.Bool
@@ -62,12 +62,10 @@ func New(opts Options) (*Server, error) {
 		perIP:      limit.New(limit.Rate{}, 1<<17),
 		adminFails: limit.New(limit.Rate{PerMinute: 10, Burst: 10}, 1<<12),
 	}
-	if s.metadata, err = opts.Provider.Metadata(); err != nil {
+	if _, err := s.currentMetadata(); err != nil {
 		return nil, fmt.Errorf("discovery document: %w", err)
 	}
-	if !opts.AdminToken.IsZero() {
-		s.adminHash = sha256.Sum256([]byte(opts.AdminToken.Reveal()))
-	}
+	s.SetAdminToken(opts.AdminToken)
 	s.SetRequestLimit(opts.RequestsPerIPPerMinute)
 	return s, nil
 }
@@ -76,6 +74,17 @@ func New(opts Options) (*Server, error) {
 // requests per minute; 0 means no limit.
 func (s *Server) SetRequestLimit(perMinute int) {
 	s.perIP.SetRate(limit.Rate{PerMinute: perMinute, Burst: max(1, perMinute/4)})
+}
+
+// SetAdminToken changes the token of the admin API over TCP; a zero one closes
+// the API there.
+func (s *Server) SetAdminToken(token secret.String) {
+	if token.IsZero() {
+		s.adminHash.Store(nil)
+		return
+	}
+	sum := sha256.Sum256([]byte(token.Reveal()))
+	s.adminHash.Store(&sum)
 }
 
 // Drain makes /readyz fail, so that load balancers stop sending requests

@@ -100,6 +100,12 @@ func serve(ctx context.Context, loaded *config.Loaded, opts serveOptions) error 
 
 	opts.logger.Info("serving", "event", "server.started", "issuer", loaded.Config.Issuer,
 		"listen", open.public.Addr().String(), "version", version().Version)
+	for _, name := range loaded.Config.Insecure.Enabled() {
+		opts.logger.Warn("a protection is switched off", "event", "config.insecure", "switch", name)
+	}
+	if loaded.Config.RateLimits.Disabled {
+		opts.logger.Warn("all rate limits are off", "event", "config.insecure", "switch", "rate_limits.disabled")
+	}
 	if opts.ready != nil {
 		opts.ready(parts)
 	}

@@ -121,6 +121,7 @@ func (p *parts) apply(c *config.Config) error {
 	p.limits.SetRates(signInRates(c))
 	p.defaults.SetTemplate(defaultProfile(c))
 	p.web.SetRequestLimit(unlessDisabled(c, c.RateLimits.RequestsPerIPPerMinute))
+	p.web.SetAdminToken(c.Admin.Token)
 	return nil
 }
 

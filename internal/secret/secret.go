@@ -4,6 +4,7 @@ package secret
 import (
 	"fmt"
 	"log/slog"
+	"unique"
 )
 
 // Mask is what every printed form of a secret looks like.
@@ -11,18 +12,31 @@ const Mask = "***"
 
 // String is a secret that prints as *** through fmt, encoding/json,
 // encoding (TextMarshaler, so also YAML) and log/slog. Reveal is the only way
-// to its value.
-type String struct{ value string }
+// to its value. Secrets with the same value are equal by ==.
+//
+// The value is kept behind a handle because fmt calls no methods on unexported
+// fields: inside one, it prints an address.
+type String struct{ value unique.Handle[string] }
 
 // New returns value as a secret.
-func New(value string) String { return String{value} }
+func New(value string) String {
+	if value == "" {
+		return String{}
+	}
+	return String{unique.Make(value)}
+}
 
 // Reveal returns the value itself. Call it only where the value is sent to
 // its rightful receiver or hashed.
-func (s String) Reveal() string { return s.value }
+func (s String) Reveal() string {
+	if s.IsZero() {
+		return ""
+	}
+	return s.value.Value()
+}
 
 // IsZero reports whether the secret is empty.
-func (s String) IsZero() bool { return s.value == "" }
+func (s String) IsZero() bool { return s == String{} }
 
 // String returns the mask.
 func (s String) String() string { return Mask }

@@ -12,10 +12,15 @@ import (
 func TestNoPrintedFormShowsTheValue(t *testing.T) {
 	const canary = "canary-7f3a"
 	s := New(canary)
+	type inner struct{ S String }
 	holder := struct {
-		S String
-		P *String
-	}{s, &s}
+		S       String
+		P       *String
+		private String
+		pointer *inner
+		Pointer *inner
+		Map     map[string]String
+	}{s, &s, s, &inner{s}, &inner{s}, map[string]String{"k": s}}
 
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
@@ -35,7 +40,10 @@ func TestNoPrintedFormShowsTheValue(t *testing.T) {
 			t.Errorf("a printed form holds %q:\n%s", form, out.String())
 		}
 	}
-	if s.Reveal() != canary {
+	if s.Reveal() != canary || New("").Reveal() != "" {
 		t.Error("Reveal lost the value")
+	}
+	if New(canary) != s || New("other") == s || !New("").IsZero() || s.IsZero() {
+		t.Error("secrets do not compare by value")
 	}
 }

@@ -40,7 +40,7 @@ func TestContractInBubble(t *testing.T) {
 
 // fastPath is a path in memory where there is such a place: tens of thousands
 // of commits need not wear a disk out.
-func fastPath(t *testing.T) string {
+func fastPath(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "wxidp-test-")
 	if err != nil {

@@ -36,32 +36,39 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	}
 	log := opts.Logger
 	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+		log = discardLogger()
 	}
 	db, err := openFile(opts)
 	if err != nil {
 		return nil, fmt.Errorf("storage file %s: %w", opts.Path, err)
-	}
-	fatal := opts.Fatal
-	if fatal == nil {
-		fatal = func(err error) { panic(err) }
 	}
 	s := &Store{db: db, claims: storage.NewClaims(0), log: log}
 	s.committer = startCommitter(&committer{
 		db:       db,
 		log:      log,
 		onCommit: opts.OnCommit,
-		broke: func(err error) {
-			s.broken.Store(true)
-			log.Error("the state of the data file is unknown; the process must end", "event", "storage.broken", "reason", err.Error())
-			fatal(fmt.Errorf("storage file %s: %w", opts.Path, err))
-		},
+		broke:    s.breaker(opts, log),
 	})
 	if s.vault, err = storage.OpenVault(ctx, s, opts.Keyring); err != nil {
 		return nil, errors.Join(fmt.Errorf("storage file %s: %w", opts.Path, err), s.Close())
 	}
 	return s, nil
 }
+
+// breaker returns what the writer calls when it must give up.
+func (s *Store) breaker(opts Options, log *slog.Logger) func(error) {
+	return func(err error) {
+		s.broken.Store(true)
+		log.Error("the state of the data file is unknown; the process must end", "event", "storage.broken", "reason", err.Error())
+		err = fmt.Errorf("storage file %s: %w", opts.Path, err)
+		if opts.Fatal == nil {
+			panic(err)
+		}
+		opts.Fatal(err)
+	}
+}
+
+func discardLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // openFile returns the file with its buckets made and its format checked.
 func openFile(opts Options) (db *bbolt.DB, err error) {

@@ -200,11 +200,8 @@ func FuzzControl(f *testing.F) {
 	} {
 		f.Add(seed[0], seed[1], []byte(seed[2]))
 	}
-	s := newSimulator(f)
 	f.Fuzz(func(t *testing.T, path, query string, body []byte) {
-		if len(s.users) > 1000 || len(s.apps) > 100 {
-			s = newSimulator(t)
-		}
+		s := newSimulator(t)
 		for _, method := range []string{"GET", "POST"} {
 			r := httptest.NewRequest(method, "/control/", strings.NewReader(string(body)))
 			r.URL.Path, r.URL.RawQuery = "/control/"+path, query

@@ -232,16 +232,20 @@ func (f *Fault) perform(w http.ResponseWriter, c *call) {
 	defer cancel()
 	switch f.Kind {
 	case FaultDelay:
-		if sleep(ctx, f.Delay) {
-			c.write(w)
+		liftTimeouts(w)
+		if !sleep(ctx, f.Delay) {
+			panic(http.ErrAbortHandler) // not an empty 200
 		}
+		c.write(w)
 	case FaultDrip:
+		liftTimeouts(w)
 		f.drip(ctx, w, c)
 	case FaultTruncate:
 		truncate(w, c)
 	case FaultReset, FaultDrop:
 		reset(w)
 	case FaultHang:
+		liftTimeouts(w)
 		_, _ = readBody(c.r) // only then does the server notice that the caller has gone
 		<-ctx.Done()
 		panic(http.ErrAbortHandler)
@@ -269,6 +273,14 @@ func (f *Fault) perform(w http.ResponseWriter, c *call) {
 		fill(z, f.Size, 0)
 		_ = z.Close()
 	}
+}
+
+// liftTimeouts frees a fault that takes long from the limits of the server it
+// runs in; maxFaultTime bounds it. Without deadlines there is nothing to lift.
+func liftTimeouts(w http.ResponseWriter) {
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Time{})
+	_ = control.SetWriteDeadline(time.Time{})
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

@@ -187,6 +187,21 @@ func TestHangEndsWhenTheCallerGoes(t *testing.T) {
 	}
 }
 
+func TestDelayOutlastsTheTimeoutsOfItsServer(t *testing.T) {
+	s := newSimulator(t)
+	server := httptest.NewUnstartedServer(s.Handler())
+	server.Config.ReadTimeout, server.Config.WriteTimeout = 50*time.Millisecond, 50*time.Millisecond
+	server.Start()
+	defer server.Close()
+	if err := s.Inject(Fault{Kind: FaultDelay, Delay: 300 * time.Millisecond}); err != nil {
+		t.Fatal(err)
+	}
+	_, body, err := fetch(t, server, mint(t, s, testApp, "ann"))
+	if err != nil || !strings.Contains(body, "openid") {
+		t.Errorf("%q, %v", body, err)
+	}
+}
+
 func TestDripGoesOnWithSpaces(t *testing.T) {
 	s := newSimulator(t)
 	server := startServer(t, s)

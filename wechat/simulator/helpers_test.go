@@ -2,7 +2,6 @@ package simulator
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -79,12 +78,3 @@ var ridForm = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{8}`)
 
 // blank replaces the rid, so that the rest can be compared byte by byte.
 func blank(body string) string { return ridForm.ReplaceAllString(body, "RID") }
-
-func readAll(t testing.TB, r io.Reader) string {
-	t.Helper()
-	b, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}

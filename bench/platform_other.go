@@ -1,0 +1,27 @@
+//go:build !linux
+
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"runtime"
+	"time"
+)
+
+const (
+	coreOfServer = 0
+	coreOfLoad   = 1
+)
+
+// cpuTime is not known here; tables show no CPU time.
+func cpuTime(int) (time.Duration, error) { return 0, nil }
+
+func pinSelf(int) error { return errors.ErrUnsupported }
+
+func startPinned(*exec.Cmd, int) error { return errors.ErrUnsupported }
+
+func kernel() string { return runtime.GOOS }
+
+func syncFile(f *os.File) error { return f.Sync() }

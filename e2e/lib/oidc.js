@@ -1,0 +1,22 @@
+// Short forms of what the tests do with openid-client.
+
+import * as client from 'openid-client';
+
+/** Discovers the issuer on behalf of a client. */
+export function discover(issuer, clientID, { metadata, auth, edit } = {}) {
+  return client.discovery(new URL(issuer), clientID, metadata, auth ?? client.None(), {
+    // Plain http is for loopback; nobody can listen in there.
+    execute: [client.allowInsecureRequests, client.enableNonRepudiationChecks],
+    ...(edit && { [client.customFetch]: (url, options) => fetch(url, edit(options)) }),
+  });
+}
+
+/** Adds request headers to every request of a configuration. */
+export function withHeaders(headers) {
+  return (options) => ({ ...options, headers: { ...options.headers, ...headers } });
+}
+
+/** Signs a user in by js_code. */
+export function signIn(config, jsCode, parameters = {}) {
+  return client.genericGrantRequest(config, 'wechat_jscode', { js_code: jsCode, ...parameters });
+}

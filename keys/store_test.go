@@ -1,0 +1,472 @@
+package keys
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/wxidp/wxidp/internal/seal"
+)
+
+func TestWrongMasterKeyChangesNothing(t *testing.T) {
+	w := newWorld(t, defaults())
+	first := w.open(t)
+	before, _ := w.store.state()
+
+	w.options.Keyring = newKeyring(t)
+	r, err := open(t.Context(), w.options, w.signers)
+	if r != nil || !errors.Is(err, seal.ErrUnknownKey) || !strings.Contains(err.Error(), "master key") {
+		t.Fatalf("open with another master key = %v", err)
+	}
+	if after, swaps := w.store.state(); swaps != 1 || !bytes.Equal(before, after) {
+		t.Fatal("a wrong master key changed the document")
+	}
+	for name, options := range map[string]Options{
+		"no keyring":  {Store: w.store, Settings: defaults()},
+		"no store":    {Keyring: w.options.Keyring, Settings: defaults()},
+		"no settings": {Store: &memory{}, Keyring: w.options.Keyring},
+	} {
+		if r, err := Open(t.Context(), options); r != nil || err == nil {
+			t.Errorf("%s: opened", name)
+		}
+	}
+	if first.JWKS().ETag == "" {
+		t.Error("the ring in force was harmed")
+	}
+}
+
+func TestRewrap(t *testing.T) {
+	oldKey, newKey := seal.GenerateKey(), seal.GenerateKey()
+	w := newWorld(t, defaults())
+	w.options.Keyring = newKeyring(t, oldKey)
+	first := w.open(t)
+	token := sign(t, first, ES256, "JWT", "{}")
+
+	w.options.Keyring = newKeyring(t, newKey, oldKey)
+	both := w.open(t)
+	if n, err := both.Rewrap(t.Context()); n != 8 || err != nil {
+		t.Fatalf("Rewrap = %d, %v", n, err)
+	}
+	if n, err := both.Rewrap(t.Context()); n != 0 || err != nil {
+		t.Errorf("second Rewrap = %d, %v", n, err)
+	}
+	if _, swaps := w.store.state(); swaps != 2 {
+		t.Errorf("%d writes", swaps)
+	}
+	// A node that runs with the old master key goes on.
+	if err := first.maintain(t.Context()); err != nil {
+		t.Errorf("running node: %v", err)
+	}
+
+	w.options.Keyring = newKeyring(t, newKey)
+	only := w.open(t)
+	if _, err := only.Verify(token, "JWT"); err != nil {
+		t.Errorf("after rewrap: %v", err)
+	}
+	if only.MACKey() != first.MACKey() || only.JWKS().ETag != first.JWKS().ETag {
+		t.Error("rewrapping changed the keys")
+	}
+	w.options.Keyring = newKeyring(t, oldKey)
+	if _, err := open(t.Context(), w.options, w.signers); !errors.Is(err, seal.ErrUnknownKey) {
+		t.Errorf("open with the retired master key = %v", err)
+	}
+}
+
+func TestDamagedDocument(t *testing.T) {
+	w := newWorld(t, defaults())
+	w.open(t)
+	good, _ := w.store.state()
+	edit := func(change func(d *document)) []byte {
+		d, err := decodeDocument(good)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(d)
+		raw, err := json.Marshal(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	replace := func(old, new string) []byte {
+		if !bytes.Contains(good, []byte(old)) {
+			t.Fatalf("document has no %s: %s", old, good)
+		}
+		return bytes.Replace(good, []byte(old), []byte(new), 1)
+	}
+	for name, value := range map[string][]byte{
+		"empty":            {},
+		"not JSON":         []byte("\x00\x01garbage"),
+		"null":             []byte("null"),
+		"empty object":     []byte("{}"),
+		"truncated":        good[:len(good)/2],
+		"trailing":         append(bytes.Clone(good), "{}"...),
+		"unknown member":   replace(`"version"`, `"extra":1,"version"`),
+		"future version":   replace(`"version":1`, `"version":2`),
+		"unknown state":    replace(`"state":"next"`, `"state":"primary"`),
+		"unknown alg":      replace(`"alg":"ES256"`, `"alg":"HS256"`),
+		"null key":         replace(`"keys":[`, `"keys":[null,`),
+		"no keys":          edit(func(d *document) { d.Keys = nil }),
+		"two current":      edit(func(d *document) { d.only(ES256, StateNext).State = StateCurrent }),
+		"key twice":        edit(func(d *document) { d.Keys = append(d.Keys, d.Keys[0]) }),
+		"MAC id too high":  edit(func(d *document) { d.LastMAC = 0 }),
+		"odd MAC id":       edit(func(d *document) { d.only(MAC, StateNext).ID = "mac-02" }),
+		"signing with MAC": edit(func(d *document) { d.only(MAC, StateNext).Alg = ES256 }),
+		"no MAC current":   edit(func(d *document) { d.remove(d.only(MAC, StateCurrent)) }),
+		"times":            edit(func(d *document) { d.only(ES256, StateCurrent).SigningAt = time.Time{} }),
+		"unsealed":         edit(func(d *document) { d.only(ES256, StateCurrent).Sealed = nil }),
+		"flipped bit":      edit(func(d *document) { d.only(ES256, StateCurrent).Sealed[40] ^= 1 }),
+		"other version":    edit(func(d *document) { d.only(ES256, StateCurrent).Sealed[0] ^= 1 }),
+		"renamed":          edit(func(d *document) { d.only(ES256, StateCurrent).ID = "x" }),
+		"sealed swapped": edit(func(d *document) {
+			a, b := d.only(ES256, StateCurrent), d.only(ES256, StateNext)
+			a.Sealed, b.Sealed = b.Sealed, a.Sealed
+		}),
+		"key of another alg": edit(func(d *document) {
+			a, b := d.only(ES256, StateNext), d.only(EdDSA, StateNext)
+			a.Sealed = b.Sealed
+		}),
+		"sealed for another use": edit(func(d *document) {
+			rec := d.only(ES256, StateNext)
+			plain, err := rec.open(w.options.Keyring)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rec.Sealed = w.options.Keyring.Seal("other", rec.aad(), plain)
+		}),
+		"not a key": edit(func(d *document) {
+			d.only(RS256, StateNext).seal(w.options.Keyring, []byte("canary-plain"))
+		}),
+		"key under a wrong id": edit(func(d *document) {
+			rec := d.only(RS256, StateNext)
+			plain, err := rec.open(w.options.Keyring)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rec.ID = strings.Repeat("A", 43)
+			rec.seal(w.options.Keyring, plain)
+		}),
+		"short MAC key": edit(func(d *document) { d.only(MAC, StateNext).seal(w.options.Keyring, []byte("short")) }),
+	} {
+		w.store.set(value)
+		r, err := open(t.Context(), w.options, w.signers)
+		if r != nil || err == nil {
+			t.Errorf("%s: opened", name)
+			continue
+		}
+		if after, _ := w.store.state(); !bytes.Equal(after, value) {
+			t.Errorf("%s: the document was changed", name)
+		}
+		if !strings.HasPrefix(err.Error(), "keys: ") || len(err.Error()) > 300 || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%s: error %q", name, err)
+		}
+	}
+	w.store.set(good)
+	w.open(t)
+}
+
+// A key that is smaller than JWKs may be (RFC 7518 section 3.3) is not taken.
+func TestWeakStoredKeyIsRefused(t *testing.T) {
+	w := newWorld(t, defaults())
+	t.Setenv("GODEBUG", "rsa1024min=0")
+	weak := func(alg string) (crypto.Signer, error) {
+		if alg == RS256 {
+			return rsa.GenerateKey(nil, 1024)
+		}
+		return newSigner(alg)
+	}
+	if r, err := open(t.Context(), w.options, weak); r != nil || err == nil {
+		t.Error("a ring with a 1024 bit RSA key was made")
+	}
+	if value, _ := w.store.state(); value != nil {
+		t.Error("it was stored")
+	}
+}
+
+func TestStoreFailures(t *testing.T) {
+	rsaPool()
+	synctest.Test(t, func(t *testing.T) {
+		var log syncBuffer
+		w := newWorld(t, defaults())
+		w.logTo(&log)
+		r := w.open(t)
+		defer run(t, r)()
+		time.Sleep(700 * time.Hour)
+		good, _ := w.store.state()
+		etag := r.JWKS().ETag
+
+		outage := errors.New("connection refused")
+		for name, breakIt := range map[string]func(){
+			"outage":   func() { w.store.fail(outage) },
+			"damage":   func() { w.store.set([]byte("{}")) },
+			"vanished": func() { w.store.mu.Lock(); w.store.value, w.store.version = nil, 0; w.store.mu.Unlock() },
+		} {
+			breakIt()
+			time.Sleep(50 * time.Hour / 3)
+			if token := sign(t, r, ES256, "JWT", "{}"); r.JWKS().ETag != etag {
+				t.Errorf("%s: the set changed", name)
+			} else if _, err := r.Verify(token, "JWT"); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if got := r.Staleness(); got < 16*time.Hour {
+				t.Errorf("%s: stale for %s only", name, got)
+			}
+			err := r.Revoke(t.Context(), current(t, r, ES256))
+			if err == nil || name == "outage" && !errors.Is(err, outage) {
+				t.Errorf("%s: Revoke = %v", name, err)
+			}
+			w.store.fail(nil)
+			w.store.set(good)
+			time.Sleep(time.Minute) // longer than any pause between retries
+			if got := r.Staleness(); got > DefaultPollEvery {
+				t.Errorf("%s: stale for %s after it ended", name, got)
+			}
+		}
+		lines := strings.Count(log.String(), `"event":"keys.maintenance_failed"`)
+		if lines < 1000 || lines > 50*3600/25 {
+			t.Errorf("%d failures logged in 50 h", lines)
+		}
+		if r.JWKS().ETag == etag {
+			t.Error("the rotation due meanwhile did not happen")
+		}
+	})
+}
+
+// contended loses every swap to somebody else a number of times.
+type contended struct {
+	memory
+	lose int
+}
+
+func (c *contended) SwapRecord(ctx context.Context, name string, version uint64, value []byte) (bool, error) {
+	if c.lose != 0 {
+		c.lose--
+		return false, nil
+	}
+	return c.memory.SwapRecord(ctx, name, version, value)
+}
+
+func TestLostSwaps(t *testing.T) {
+	store := &contended{}
+	made := 0
+	signers := signerSource()
+	counting := func(alg string) (crypto.Signer, error) {
+		made++
+		return signers(alg)
+	}
+	options := Options{Store: store, Keyring: newKeyring(t), Settings: defaults()}
+	store.lose = 10
+	r, err := open(t.Context(), options, counting)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if made != 6 {
+		t.Errorf("%d keys generated for 6; lost swaps must not cost new ones", made)
+	}
+	store.lose = -1
+	if err := r.Revoke(t.Context(), current(t, r, ES256)); !errors.Is(err, errLost) {
+		t.Errorf("Revoke that always loses = %v", err)
+	}
+}
+
+// secretsOf lists, in every spelling, what must never leave the ring.
+func secretsOf(r *Ring) []string {
+	var raw [][]byte
+	s := r.snap.Load()
+	for _, key := range s.keys {
+		switch private := key.signer.(type) {
+		case *ecdsa.PrivateKey:
+			d, err := private.Bytes()
+			if err != nil {
+				panic(err)
+			}
+			raw = append(raw, d)
+		case *rsa.PrivateKey:
+			raw = append(raw, private.D.Bytes(), private.Primes[0].Bytes(), private.Primes[1].Bytes(),
+				private.Precomputed.Dp.Bytes(), private.Precomputed.Dq.Bytes(), private.Precomputed.Qinv.Bytes())
+		case ed25519.PrivateKey:
+			raw = append(raw, private.Seed())
+		}
+	}
+	for _, mac := range s.macs {
+		raw = append(raw, mac.Key[:])
+	}
+	var out []string
+	for _, b := range raw {
+		b = b[:16] // any part of it is too much
+		decimal := strings.Trim(fmt.Sprint(b), "[]")
+		out = append(out, string(b), hex.EncodeToString(b), strings.ToUpper(hex.EncodeToString(b)), decimal,
+			strings.ReplaceAll(decimal, " ", ","),
+			base64.RawURLEncoding.EncodeToString(b[:15]), base64.RawStdEncoding.EncodeToString(b[:15]))
+	}
+	return out
+}
+
+func TestNoPrivateByteLeaves(t *testing.T) {
+	rsaPool()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, defaults())
+		var out syncBuffer
+		w.options.Logger = slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug - 100}))
+		r := w.open(t)
+		defer run(t, r)()
+		time.Sleep(25 * time.Hour)
+		show := func(v any) { fmt.Fprintf(&out, "%v %+v %#v %s\n", v, v, v, v) }
+		show(r.Rotate(t.Context(), ""))
+		show(r.Revoke(t.Context(), current(t, r, RS256)))
+		show(r.Rotate(t.Context(), ES256))
+		w.store.fail(errors.New("down"))
+		show(r.Revoke(t.Context(), current(t, r, RS256)))
+		time.Sleep(time.Minute)
+		w.store.fail(nil)
+
+		mac := r.MACKey()
+		show(mac)
+		show(&mac)
+		show(struct{ K MACKey }{mac})
+		slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "mac", mac, "in", struct{ K MACKey }{mac})
+		slog.New(slog.NewTextHandler(&out, nil)).Info("x", "mac", mac, "in", struct{ K MACKey }{mac})
+		for _, v := range []any{r.List(), r.Ages(), r.JWKS(), mac, struct{ K MACKey }{mac}} {
+			raw, err := json.Marshal(v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = out.Write(raw)
+		}
+		_, _ = out.Write(r.JWKS().Body)
+		stored, _ := w.store.state()
+		_, _ = out.Write(stored)
+		d, err := decodeDocument(stored)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, rec := range d.Keys {
+			_, _ = out.Write(rec.Sealed)
+		}
+		for _, alg := range r.Algorithms() {
+			_, err := r.Verify(sign(t, r, alg, "JWT", "{}"), "other")
+			show(err)
+		}
+		text := out.String()
+		secrets := secretsOf(r)
+		if len(secrets) < 100 || !strings.Contains(text, `"alg":"MAC"`) {
+			t.Fatalf("%d spellings to look for", len(secrets))
+		}
+		for _, s := range secrets {
+			if strings.Contains(text, s) {
+				t.Errorf("a private byte string got out: %q", s)
+			}
+		}
+	})
+}
+
+func TestThreat35JWKSHygiene(t *testing.T) {
+	r := newWorld(t, defaults()).open(t)
+	doc := r.JWKS()
+	var set struct {
+		Keys []map[string]string `json:"keys"`
+	}
+	if err := json.Unmarshal(doc.Body, &set); err != nil {
+		t.Fatal(err)
+	}
+	if len(set.Keys) != 6 {
+		t.Errorf("%d keys", len(set.Keys))
+	}
+	public := map[string]string{"EC": "crv x y", "RSA": "n e", "OKP": "crv x"}
+	for _, jwk := range set.Keys {
+		allowed := "kty kid use alg " + public[jwk["kty"]]
+		for name := range jwk {
+			if !strings.Contains(" "+allowed+" ", " "+name+" ") {
+				t.Errorf("%s key has member %s", jwk["kty"], name)
+			}
+		}
+		if len(jwk) != len(strings.Fields(allowed)) || jwk["use"] != "sig" || len(jwk["kid"]) != 43 {
+			t.Errorf("incomplete: %v", jwk)
+		}
+		if jwk["kty"] == "RSA" && len(jwk["n"]) < 342 {
+			t.Errorf("RSA key of %d base64 digits", len(jwk["n"]))
+		}
+	}
+	for _, key := range parseSet(t, doc.Body).Keys {
+		if !key.Valid() || !key.IsPublic() {
+			t.Errorf("go-jose does not take %s as a public key", key.KeyID)
+		}
+	}
+	if doc.MaxAge != time.Hour || !strings.HasPrefix(doc.ETag, `"`) || !strings.HasSuffix(doc.ETag, `"`) || len(doc.ETag) < 20 {
+		t.Errorf("max-age %s, ETag %s", doc.MaxAge, doc.ETag)
+	}
+	if got := testing.AllocsPerRun(100, func() { _ = r.JWKS() }); got != 0 {
+		t.Errorf("JWKS allocates %v times", got)
+	}
+	if again := r.JWKS(); again != doc {
+		t.Error("the document is made anew for each request")
+	}
+	// The same keys make the same set, in any process and after any order of writing.
+	if err := r.maintain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r.JWKS().ETag != doc.ETag {
+		t.Error("ETag changed although the set did not")
+	}
+}
+
+// Requests go on while keys come and go.
+func TestReadersAndChangesTogether(t *testing.T) {
+	w := newWorld(t, defaults())
+	w.options.PollEvery = 2 * time.Millisecond
+	r := w.open(t)
+	defer run(t, r)()
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				token, err := r.Sign(ES256, "JWT", []byte("{}"))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := r.Verify(token, "JWT"); err != nil && !strings.Contains(err.Error(), "unknown kid") {
+					t.Error(err)
+				}
+				if mac := r.MACKey(); mac.ID == 0 {
+					t.Error("no MAC key")
+				}
+				_, _, _ = r.JWKS().Body, r.List(), r.Ages()
+			}
+		})
+	}
+	settings := defaults()
+	for i := range 30 {
+		settings.PublishAhead = time.Duration(i+1) * time.Hour / 10
+		r.Reload(settings)
+		victim := current(t, r, []string{ES256, MAC}[i%2])
+		if err := r.Revoke(t.Context(), victim); err != nil {
+			t.Error(err)
+		}
+		if strings.Contains(string(r.JWKS().Body), victim) {
+			t.Error("a revoked key is back")
+		}
+	}
+	close(stop)
+	wg.Wait()
+}
