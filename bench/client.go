@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -37,6 +38,11 @@ func (c *conn) do(request []byte) (status int, body []byte, err error) {
 	if _, err := c.Write(request); err != nil {
 		return 0, nil, err
 	}
+	return c.answer()
+}
+
+// answer reads one answer.
+func (c *conn) answer() (status int, body []byte, err error) {
 	line, err := c.reader.ReadSlice('\n')
 	if err != nil {
 		return 0, nil, err
@@ -103,15 +109,19 @@ func headerLines(headers []string) string {
 	return strings.Join(headers, "\r\n") + "\r\n"
 }
 
-// get asks once, on a connection of its own.
-func get(address, path string) (status int, body []byte, err error) {
+// get asks once, on a connection of its own, and wants status 200.
+func get(address, path string) ([]byte, error) {
 	c, err := dial(address)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	defer c.Close()
 	if err := c.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	return c.do(getRequest(address, path))
+	status, body, err := c.do(getRequest(address, path))
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("GET %s: status %d", path, status)
+	}
+	return body, err
 }

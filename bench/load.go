@@ -20,6 +20,7 @@ type script interface {
 // result is one measurement.
 type result struct {
 	requests   int // between the beginning and the end of the measurement
+	total      int // with those of the warm-up
 	elapsed    time.Duration
 	cpu        time.Duration // of the server; 0: not known
 	latencies  []time.Duration
@@ -125,6 +126,7 @@ func load(ctx context.Context, address string, pid int, warmUp, length time.Dura
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
+	r.total = int(completed.Load())
 	r.latencies = slices.Concat(latencies...)
 	slices.Sort(r.latencies)
 	return r, nil

@@ -38,8 +38,8 @@ type options struct {
 // Bounds of one invocation, so that a slip of the finger stays harmless.
 const (
 	maxSeconds     = 60
-	maxConnections = 1024
-	maxUsers       = 200_000
+	maxConnections = 200 // wxidp lets no more calls to WeChat run at once
+	maxUsers       = 100_000
 )
 
 func main() {

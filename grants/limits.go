@@ -17,7 +17,7 @@ const (
 
 // SignInRates are limits per minute. Zero means no limit.
 type SignInRates struct {
-	PerIP      int
+	PerIP      int // IPv6: per /64
 	PerNetwork int // /24 of IPv4, /48 of IPv6
 	PerClient  int
 	PerApp     int // calls to WeChat for one appid: stay below its quota
@@ -74,7 +74,7 @@ func (l *SignInLimits) caller(ip netip.Addr, clientID string) error {
 		limiter *limit.Limiter
 		key     string
 	}{
-		{"ip", l.perIP, ip.String()},
+		{"ip", l.perIP, subscriber(ip)},
 		{"network", l.perNetwork, network(ip)},
 		{"client", l.perClient, clientID},
 	} {
@@ -94,7 +94,7 @@ func (l *SignInLimits) upstream(ip netip.Addr, appid string) error {
 	if ok {
 		return nil
 	}
-	if l.hasReserve.Load() && l.known.Has(ip.String()) {
+	if l.hasReserve.Load() && l.known.Has(subscriber(ip)) {
 		if ok, wait = l.reserve.Allow(appid); ok {
 			return nil
 		}
@@ -104,9 +104,11 @@ func (l *SignInLimits) upstream(ip netip.Addr, appid string) error {
 
 func (l *SignInLimits) succeeded(ip netip.Addr) {
 	if l != nil {
-		l.known.Add(ip.String())
+		l.known.Add(subscriber(ip))
 	}
 }
+
+func subscriber(ip netip.Addr) string { return limit.Subscriber(ip).String() }
 
 // network is the address's neighbourhood, which usually has one owner.
 func network(ip netip.Addr) string {

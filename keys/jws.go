@@ -114,14 +114,11 @@ func (k *signingKey) sign(input []byte) ([]byte, error) {
 	switch private := k.signer.(type) {
 	case *ecdsa.PrivateKey:
 		digest := sha256.Sum256(input)
-		x, y, err := ecdsa.Sign(rand.Reader, private, digest[:])
+		der, err := ecdsa.SignASN1(rand.Reader, private, digest[:])
 		if err != nil {
 			return nil, fmt.Errorf("keys: signing with %s key %s failed", k.alg, k.id)
 		}
-		signature := make([]byte, 2*es256Half)
-		x.FillBytes(signature[:es256Half])
-		y.FillBytes(signature[es256Half:])
-		return signature, nil
+		return fixedSize(der)
 	case *rsa.PrivateKey:
 		digest := sha256.Sum256(input)
 		signature, err := rsa.SignPKCS1v15(nil, private, crypto.SHA256, digest[:])
@@ -133,6 +130,37 @@ func (k *signingKey) sign(input []byte) ([]byte, error) {
 		return ed25519.Sign(private, input), nil
 	}
 	return nil, fmt.Errorf("keys: key %s cannot sign", k.id)
+}
+
+var errForm = errors.New("keys: an ES256 signature has an unexpected form")
+
+// fixedSize turns the DER of an ES256 signature, a SEQUENCE of two INTEGERs,
+// into r and s of 32 bytes each (RFC 7518 section 3.4). Through big.Int it
+// would cost a tenth of all that a signature allocates.
+func fixedSize(der []byte) ([]byte, error) {
+	if len(der) < 2 || der[0] != 0x30 || int(der[1]) != len(der)-2 {
+		return nil, errForm
+	}
+	der = der[2:]
+	out := make([]byte, 2*es256Half)
+	for _, half := range [][]byte{out[:es256Half], out[es256Half:]} {
+		if len(der) < 2 || der[0] != 0x02 || int(der[1]) > len(der)-2 {
+			return nil, errForm
+		}
+		number := der[2 : 2+der[1]]
+		der = der[2+der[1]:]
+		if len(number) == es256Half+1 && number[0] == 0 {
+			number = number[1:] // the sign of a number whose first bit is set
+		}
+		if len(number) > es256Half {
+			return nil, errForm
+		}
+		copy(half[es256Half-len(number):], number)
+	}
+	if len(der) != 0 {
+		return nil, errForm
+	}
+	return out, nil
 }
 
 func (k *signingKey) verifies(input, signature []byte) bool {

@@ -211,6 +211,41 @@ func TestES256SignatureForms(t *testing.T) {
 	}
 }
 
+func TestFixedSizeSignature(t *testing.T) {
+	number := func(b ...byte) []byte { return append([]byte{2, byte(len(b))}, b...) }
+	sequence := func(parts ...[]byte) []byte {
+		body := bytes.Join(parts, nil)
+		return append([]byte{0x30, byte(len(body))}, body...)
+	}
+	full := bytes.Repeat([]byte{0x7f}, 32)
+	high := append([]byte{0}, bytes.Repeat([]byte{0xff}, 32)...)
+	got, err := fixedSize(sequence(number(5), number(high...)))
+	if want := append(append(make([]byte, 31), 5), high[1:]...); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%x, %v", got, err)
+	}
+	for name, der := range map[string][]byte{
+		"empty":       {},
+		"set":         append([]byte{0x31}, sequence(number(1), number(1))[1:]...),
+		"one number":  sequence(number(1)),
+		"three":       sequence(number(1), number(1), number(1)),
+		"too big":     sequence(number(append([]byte{1}, full...)...), number(1)),
+		"overrun":     {0x30, 4, 2, 9, 1, 1},
+		"short":       {0x30, 9, 2, 1, 1},
+		"not numbers": {0x30, 6, 4, 1, 1, 4, 1, 1},
+	} {
+		if out, err := fixedSize(der); err == nil {
+			t.Errorf("%s: %x", name, out)
+		}
+	}
+	// Short halves turn up in one of 128 signatures.
+	r := newWorld(t, defaults()).open(t)
+	for range 500 {
+		if _, err := r.Verify(sign(t, r, ES256, "JWT", "{}"), "JWT"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // One token must have one spelling, or what is keyed by its text is bypassed.
 func TestOneSpelling(t *testing.T) {
 	r := newWorld(t, defaults()).open(t)

@@ -91,17 +91,22 @@ func (c *Client) scope(requested []string) ([]string, error) {
 	return requested, nil
 }
 
-// narrow returns the requested part of granted; nothing requested means all.
+// narrow returns the requested part of granted, each value once; nothing
+// requested means all.
 func narrow(granted, requested []string, refusal *Error) ([]string, error) {
 	if len(requested) == 0 {
 		return granted, nil
 	}
+	var out []string
 	for _, value := range requested {
 		if !slices.Contains(granted, value) {
 			return nil, refusal
 		}
+		if !slices.Contains(out, value) {
+			out = append(out, value)
+		}
 	}
-	return requested, nil
+	return out, nil
 }
 
 // intersect returns the members of granted that are still allowed.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/ory/fosite"
+
+	"github.com/wxidp/wxidp/internal/limit"
 )
 
 // callerKey is where the address of a request's caller travels through fosite.
@@ -41,7 +43,7 @@ func (p *Provider) authenticate(ctx context.Context, engine *fosite.Fosite, r *h
 	}
 
 	ip, _ := ctx.Value(callerKey{}).(netip.Addr)
-	attempts := claimed + "|" + ip.String()
+	attempts := claimed + "|" + limit.Subscriber(ip).String()
 	if ok, wait := p.authFailures.Peek(attempts); !ok {
 		return nil, Limited("client_authentication", wait)
 	}

@@ -62,7 +62,6 @@ type Error struct {
 
 	LogReason string // one stable word for the log
 	Cause     error  // for the log only
-	Alert     bool   // an operator must act
 }
 
 // Error returns the log form. It holds no request value.
@@ -147,6 +146,7 @@ func fromRefusal(e *grants.Refusal) *Error {
 	return fail(ServerError, msgServerError).reason("refusal").because(e)
 }
 
+// fromWeChat carries no cause: the WeChat client has logged its error.
 func fromWeChat(e *wechat.Error) *Error {
 	var out *Error
 	code := strconv.Itoa(e.Code)
@@ -161,14 +161,12 @@ func fromWeChat(e *wechat.Error) *Error {
 		}
 	case wechat.Quota:
 		out = fail(TemporarilyUnavailable, msgQuota.with(code)).reason("wechat_quota").retry(max(e.RetryAfter, time.Minute))
-		out.Alert = true
 	case wechat.Unavailable:
 		out = fail(TemporarilyUnavailable, msgWeChatDown).reason("wechat_" + e.Reason).retry(e.RetryAfter)
 	default:
 		out = fail(ServerError, msgWeChatConfig.with(code)).reason("wechat_errcode_" + code)
-		out.Alert = true
 	}
-	return out.because(e)
+	return out
 }
 
 // fromFosite keeps fosite's code and puts our own text to it: its hints quote

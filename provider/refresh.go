@@ -95,6 +95,8 @@ func (p *Provider) ownRefreshToken(ctx context.Context, sess *session, presented
 		return token, family, refuse("other_client")
 	case family.WeChatAppID != "" && family.WeChatAppID != sess.client.WeChatAppID:
 		return token, family, refuse("app_withdrawn")
+	case !p.macKeyLives(family):
+		return token, family, refuse("mac_key_revoked")
 	}
 	return token, family, nil
 }

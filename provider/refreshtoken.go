@@ -73,6 +73,14 @@ func (p *Provider) refreshToken(family storage.Family) (string, error) {
 	return refreshTokenPrefix + base64.RawURLEncoding.EncodeToString(raw), nil
 }
 
+// macKeyLives reports whether the key of the family's live refresh token still
+// exists. A MAC key outlives every family made with it unless it is revoked,
+// which ends those families.
+func (p *Provider) macKeyLives(family storage.Family) bool {
+	_, ok := p.keys.MACKeyByID(family.MACKeyID)
+	return ok
+}
+
 // verify reports whether the token was made for this family.
 func (t parsedRefreshToken) verify(p *Provider, family storage.Family) bool {
 	key, ok := p.keys.MACKeyByID(t.macKeyID)

@@ -145,7 +145,12 @@ func (t *repeats) drop(r *repeat) {
 // earlierOutcome returns the family of an earlier request with the same key,
 // or nil where there is none. The refresh token of that family is the first
 // one's answer only while nobody has used it.
-func (p *Provider) earlierOutcome(ctx context.Context, r *repeat) (*storage.Family, error) {
+func (p *Provider) earlierOutcome(ctx context.Context, r *repeat) (_ *storage.Family, err error) {
+	defer func() {
+		if err != nil {
+			r.end(nil) // the storage remembers: a later request is judged by itself
+		}
+	}()
 	record, ok, err := p.store.Idempotency(ctx, r.key)
 	if err != nil || !ok {
 		return nil, err
@@ -157,7 +162,7 @@ func (p *Provider) earlierOutcome(ctx context.Context, r *repeat) (*storage.Fami
 	if err != nil {
 		return nil, err
 	}
-	if access.Verdict != storage.AccessActive || access.Family.Generation != 0 {
+	if access.Verdict != storage.AccessActive || access.Family.Generation != 0 || !p.macKeyLives(access.Family) {
 		return nil, fail(InvalidGrant, msgIdempotencyMoved).reason("idempotency_moved_on")
 	}
 	return &access.Family, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ory/fosite"
@@ -102,6 +103,14 @@ func (p *Provider) Token(ctx context.Context, req Request) (*TokenResponse, erro
 		return about, fail(InvalidRequest, msgParamMalformed.with("nonce")).reason("nonce_too_long")
 	}
 
+	// fosite compares each value of these lists with all the others.
+	if strings.Count(form.Get("scope"), " ") >= maxListed {
+		return about, fail(InvalidScope, msgScopeRefused).reason("too_many_scopes")
+	}
+	if strings.Count(form.Get("audience"), " ") >= maxListed {
+		return about, fail(InvalidTarget, msgTarget).reason("too_many_audiences")
+	}
+
 	ctx, cancel := detached(context.WithValue(ctx, callerKey{}, req.RemoteIP))
 	defer cancel()
 	sess := &session{req: req, snapshot: p.settings(), nonce: form.Get("nonce")}
@@ -123,6 +132,9 @@ func (p *Provider) Token(ctx context.Context, req Request) (*TokenResponse, erro
 	sess.out.GrantType, sess.out.ClientID = grantType, sess.client.ID
 	return sess.out, nil
 }
+
+// maxListed bounds the values of scope and of audience in one request.
+const maxListed = 256
 
 func (p *Provider) knows(grantType string) bool {
 	for _, handler := range p.handlers {

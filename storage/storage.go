@@ -94,7 +94,8 @@ type Store interface {
 	PageUsers(ctx context.Context, after string, limit int) (users []User, next string, err error)
 
 	// PageFamilies returns up to limit families of a user (of all users where
-	// userID is "") in id order, starting after the cursor.
+	// userID is "") in id order, starting after the cursor. A page may be short
+	// or empty while next is not "": the listing goes on there.
 	PageFamilies(ctx context.Context, userID, after string, limit int) (families []Family, next string, err error)
 
 	// DenyJTI makes CheckAccess refuse the token with this jti until expires.
@@ -124,11 +125,13 @@ type Store interface {
 	Release(ctx context.Context, key Digest) error
 
 	// DeleteExpired removes up to limit expired records of any kind in one
-	// short commit and says whether more are waiting.
+	// short commit and says whether more are waiting. It may remove fewer, even
+	// none, while more is true: a record that was prolonged is looked at, too.
 	DeleteExpired(ctx context.Context, limit int) (deleted int, more bool, err error)
 
-	// Rewrap re-seals up to limit sealed values under the first master key,
-	// starting after the cursor. next is "" when all are done.
+	// Rewrap looks at up to limit users, starting after the cursor, and re-seals
+	// under the first master key what is sealed under another; without a cursor
+	// it begins with the vault's own key. next is "" when all are done.
 	Rewrap(ctx context.Context, after string, limit int) (rewrapped int, next string, err error)
 
 	// Ping reports whether reads work.

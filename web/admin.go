@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wxidp/wxidp/internal/limit"
 	"github.com/wxidp/wxidp/keys"
 	"github.com/wxidp/wxidp/provider"
 )
@@ -59,14 +60,15 @@ func (s *Server) requireAdminToken(next http.Handler) http.Handler {
 			return
 		}
 		ip := remoteIP(r.Context()).String()
-		if ok, wait := s.adminFails.Peek(ip); !ok {
+		guesser := limit.Subscriber(remoteIP(r.Context())).String()
+		if ok, wait := s.adminFails.Peek(guesser); !ok {
 			s.writeError(w, r, "admin.denied", provider.Limited("admin", wait))
 			return
 		}
 		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		sum := sha256.Sum256([]byte(token))
 		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(sum[:], want[:]) != 1 {
-			s.adminFails.Allow(ip)
+			s.adminFails.Allow(guesser)
 			s.Logger.LogAttrs(r.Context(), slog.LevelWarn, "admin denied", slog.String("event", "admin.denied"), slog.String("ip", ip))
 			w.Header().Set("WWW-Authenticate", `Bearer realm="wxidp admin"`)
 			writeJSON(w, http.StatusUnauthorized, []byte(`{"error":"invalid_token","error_description":"The admin API needs the admin token."}`+"\n"))

@@ -46,7 +46,7 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, event string
 func (s *Server) logError(w http.ResponseWriter, r *http.Request, event string, e *provider.Error, attrs []slog.Attr) {
 	level := slog.LevelInfo
 	switch {
-	case e.Status == http.StatusInternalServerError, e.Alert:
+	case e.Status == http.StatusInternalServerError:
 		level = slog.LevelError
 	case e.Status == http.StatusServiceUnavailable:
 		level = slog.LevelWarn
@@ -66,9 +66,6 @@ func (s *Server) logError(w http.ResponseWriter, r *http.Request, event string, 
 	}, attrs...)
 	if e.Cause != nil {
 		attrs = append(attrs, slog.String("detail", cut(e.Cause.Error(), 512)))
-	}
-	if e.Alert {
-		attrs = append(attrs, slog.Bool("alert", true))
 	}
 	s.Logger.LogAttrs(r.Context(), level, strings.ReplaceAll(event, ".", " "), attrs...)
 }
@@ -90,22 +87,37 @@ func challenge(e *provider.Error) string {
 	return ""
 }
 
-// preferredLanguage is the caller's language: ui_locales, then
-// Accept-Language.
+// preferredLanguage is the caller's first language that messages exist in, by
+// ui_locales and then by Accept-Language; English where there is none.
 func preferredLanguage(r *http.Request) string {
-	if locales := strings.Fields(r.PostForm.Get("ui_locales")); len(locales) > 0 {
-		return locales[0]
+	if locales := r.PostForm.Get("ui_locales"); len(locales) <= maxLanguages {
+		for locale := range strings.FieldsSeq(locales) {
+			if tag, err := language.Parse(locale); err == nil && spoken(tag) != "" {
+				return spoken(tag)
+			}
+		}
 	}
-	accept := r.Header.Get("Accept-Language")
-	if accept == "" || len(accept) > 256 {
-		return "en"
+	if accept := r.Header.Get("Accept-Language"); accept != "" && len(accept) <= maxLanguages {
+		// Tags come by descending quality; there are none where err is set.
+		tags, _, _ := language.ParseAcceptLanguage(accept)
+		for _, tag := range tags {
+			if spoken(tag) != "" {
+				return spoken(tag)
+			}
+		}
 	}
-	tags, _, err := language.ParseAcceptLanguage(accept)
-	if err != nil || len(tags) == 0 {
-		return "en"
+	return "en"
+}
+
+// maxLanguages bounds the lists of languages that are looked at, in bytes.
+const maxLanguages = 256
+
+// spoken is the language of a tag if messages exist in it.
+func spoken(tag language.Tag) string {
+	if base, _ := tag.Base(); base.String() == "zh" || base.String() == "en" {
+		return base.String()
 	}
-	base, _ := tags[0].Base()
-	return base.String()
+	return ""
 }
 
 // writeJSON writes a body at once, with its length.

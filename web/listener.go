@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"github.com/wxidp/wxidp/internal/limit"
 )
 
 // Connection limits of the public listener.
@@ -13,7 +15,7 @@ const (
 )
 
 // LimitListener returns l with a limit on open connections, in all and per
-// peer address. What is beyond a limit is closed at once. Addresses in exempt
+// peer address (IPv6: per /64). What is beyond a limit is closed at once. Addresses in exempt
 // (trusted proxies, which bring everybody) count in all only.
 func LimitListener(l net.Listener, total, perIP int, exempt []netip.Prefix) net.Listener {
 	return &limitListener{Listener: l, total: total, perIP: perIP, exempt: exempt, byIP: make(map[netip.Addr]int)}
@@ -36,32 +38,34 @@ func (l *limitListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		ip := peer(conn)
-		if !l.take(ip) {
+		exempted := l.exempted(ip)
+		ip = limit.Subscriber(ip)
+		if !l.take(ip, exempted) {
 			_ = conn.Close()
 			continue
 		}
-		return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { l.release(ip) })}, nil
+		return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { l.release(ip, exempted) })}, nil
 	}
 }
 
-func (l *limitListener) take(ip netip.Addr) bool {
+func (l *limitListener) take(ip netip.Addr, exempted bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open >= l.total || !l.exempted(ip) && l.byIP[ip] >= l.perIP {
+	if l.open >= l.total || !exempted && l.byIP[ip] >= l.perIP {
 		return false
 	}
 	l.open++
-	if !l.exempted(ip) {
+	if !exempted {
 		l.byIP[ip]++
 	}
 	return true
 }
 
-func (l *limitListener) release(ip netip.Addr) {
+func (l *limitListener) release(ip netip.Addr, exempted bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open--
-	if l.exempted(ip) {
+	if exempted {
 		return
 	}
 	if l.byIP[ip]--; l.byIP[ip] == 0 {

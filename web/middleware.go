@@ -5,11 +5,13 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"mime"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -19,11 +21,12 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 
+	"github.com/wxidp/wxidp/internal/limit"
 	"github.com/wxidp/wxidp/provider"
 )
 
 // recoverPanics answers a panic with a server_error and logs its stack, which
-// holds no request data.
+// holds no request data. The panic's value could, unless it is the runtime's.
 func (s *Server) recoverPanics(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
@@ -35,16 +38,26 @@ func (s *Server) recoverPanics(next http.Handler) http.Handler {
 				panic(reason)
 			}
 			s.Logger.LogAttrs(r.Context(), slog.LevelError, "panic", slog.String("event", "panic"),
-				slog.String("reason", fmt.Sprint(reason)), slog.String("stack", string(debug.Stack())),
+				slog.String("reason", panicReason(reason)), slog.String("stack", string(debug.Stack())),
 				slog.String("request_id", w.Header().Get(requestIDHeader)))
-			s.writeError(w, r, "", fmt.Errorf("panic"))
+			s.writeError(w, r, "", errPanic)
 		}()
 		next.ServeHTTP(w, r)
 	})
 }
 
+var errPanic = errors.New("panic")
+
+func panicReason(reason any) string {
+	if err, ok := reason.(runtime.Error); ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("%T", reason)
+}
+
 // clientIP finds the address of the caller: the peer, or what a trusted proxy
-// says of it.
+// says of it. A proxy that says nothing, or nothing that can be read, is taken
+// for the caller itself.
 func (s *Server) clientIP() func(http.Handler) http.Handler {
 	if len(s.TrustedProxies) == 0 {
 		return middleware.ClientIPFromRemoteAddr
@@ -53,7 +66,8 @@ func (s *Server) clientIP() func(http.Handler) http.Handler {
 	for i, prefix := range s.TrustedProxies {
 		prefixes[i] = prefix.String()
 	}
-	return middleware.ClientIPFromXFF(prefixes...)
+	forwarded := middleware.ClientIPFromXFF(prefixes...)
+	return func(next http.Handler) http.Handler { return middleware.ClientIPFromRemoteAddr(forwarded(next)) }
 }
 
 const requestIDHeader = "X-Request-Id"
@@ -123,7 +137,7 @@ func (w *statusRecorder) Unwrap() http.ResponseWriter { return w.ResponseWriter 
 func (s *Server) limitAddress(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost || r.URL.Path == s.pathPrefix+provider.PathUserInfo {
-			if ok, wait := s.perIP.Allow(remoteIP(r.Context()).String()); !ok {
+			if ok, wait := s.perIP.Allow(limit.Subscriber(remoteIP(r.Context())).String()); !ok {
 				s.writeError(w, r, "", provider.Limited("requests_per_ip", wait))
 				return
 			}

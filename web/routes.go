@@ -13,7 +13,7 @@ import (
 // Public is the handler of the public listener: every route of the issuer.
 func (s *Server) Public() http.Handler {
 	r := chi.NewRouter()
-	r.Use(s.recoverPanics, s.clientIP(), s.identify, s.measure, s.limitAddress)
+	s.middleware(r)
 	s.health(r)
 	s.fallbacks(r)
 	r.Route(s.pathPrefix+"/", func(r chi.Router) {
@@ -28,6 +28,11 @@ func (s *Server) Public() http.Handler {
 	// RFC 8414 §3.1 puts the issuer's path behind the well-known one.
 	get(r, provider.PathMetadata+s.pathPrefix, s.serveMetadata)
 	return r
+}
+
+// middleware is what every request of the public listener goes through.
+func (s *Server) middleware(r chi.Router) {
+	r.Use(s.clientIP(), s.identify, s.measure, s.recoverPanics, s.limitAddress)
 }
 
 // Admin is the handler of the admin listener: health and metrics for anybody
@@ -55,7 +60,7 @@ func (s *Server) AdminSocket() http.Handler {
 
 func (s *Server) adminRouter() chi.Router {
 	r := chi.NewRouter()
-	r.Use(s.recoverPanics, middleware.ClientIPFromRemoteAddr, s.identify)
+	r.Use(middleware.ClientIPFromRemoteAddr, s.identify, s.recoverPanics)
 	s.health(r)
 	s.fallbacks(r)
 	r.Method(http.MethodGet, "/metrics", s.Metrics.Handler())

@@ -73,6 +73,9 @@ func newClient(t testing.TB, o Options) *testClient {
 	if o.Apps == nil {
 		o.Apps = testApps()
 	}
+	if o.Transport == nil && o.Timeout == 0 {
+		o.Timeout = 20 * time.Second // real sockets on a busy machine
+	}
 	o.Logger = slog.New(slog.NewJSONHandler(c.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	o.Observe = func(api, outcome string, _ time.Duration) {
 		c.mu.Lock()

@@ -30,6 +30,7 @@ const runMainEnv = "TEST_RUN_MAIN"
 func TestMain(m *testing.M) {
 	if os.Getenv(runMainEnv) == "1" {
 		os.Unsetenv(runMainEnv)
+		endWithParent()
 		main()
 	}
 	os.Exit(m.Run())
@@ -128,6 +129,14 @@ func withWeChat(handler http.Handler) serverOption { return serverOption{weChat:
 // startServer starts a server and ends it with the test.
 func startServer(t testing.TB, options ...serverOption) *testServer {
 	t.Helper()
+	s := prepareServer(t, options...)
+	s.start()
+	return s
+}
+
+// prepareServer makes all that a server needs and does not start it.
+func prepareServer(t testing.TB, options ...serverOption) *testServer {
+	t.Helper()
 	s := &testServer{t: t, Logs: new(logBuffer), Dir: t.TempDir()}
 	s.Sim = simulator.New(simulator.Options{Seed: t.Name(), Apps: []simulator.App{
 		{AppID: testAppID, Secret: testAppSecret, OpenPlatform: "main"},
@@ -156,7 +165,6 @@ func startServer(t testing.TB, options ...serverOption) *testServer {
 	if _, err := os.Stat(filepath.Join(s.Dir, "data", "master.key")); err != nil {
 		s.writeFile("data/master.key", seal.GenerateKey()+"\n")
 	}
-	s.start()
 	return s
 }
 

@@ -33,7 +33,7 @@ for a key or master key that has leaked.`,
 		path = "config.yaml"
 	}
 	configPath := cmd.PersistentFlags().String("config", path, "configuration `file`, to find the admin socket")
-	asJSON := cmd.PersistentFlags().Bool("json", false, "print JSON instead of a table")
+	asJSON := cmd.PersistentFlags().Bool("json", false, "print JSON instead of text")
 	admin := func() (*adminClient, error) {
 		if *socket != "" {
 			return newAdminClient(*socket), nil
@@ -103,6 +103,9 @@ remove the old line.`,
 			if err := client.call(cmd.Context(), http.MethodPost, web.AdminKeysRewrap, nil, &out); err != nil {
 				return err
 			}
+			if *asJSON {
+				return printJSON(cmd.OutOrStdout(), out)
+			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "Sealed anew under the first master key: %d key(s), %d value(s).\n", out.Keys, out.Values)
 			return err
 		},
@@ -113,9 +116,7 @@ remove the old line.`,
 
 func printKeys(w io.Writer, out web.KeysResponse, asJSON bool) error {
 	if asJSON {
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(out)
+		return printJSON(w, out)
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "ALG\tSTATE\tKEY ID\tCREATED\tSIGNS FROM\tUNTIL\tREMOVED")
@@ -134,6 +135,12 @@ func printKeys(w io.Writer, out web.KeysResponse, asJSON bool) error {
 		fmt.Fprintf(w, "\nThe next key has not been published long enough; it takes over at %s.\n", when(out.Scheduled))
 	}
 	return nil
+}
+
+func printJSON(w io.Writer, out any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(out)
 }
 
 func when(t time.Time) string {

@@ -48,8 +48,8 @@ func configFlag(cmd *cobra.Command) *string {
 // line, anything else in one sentence.
 func printError(w io.Writer, err error) {
 	if faults, ok := errors.AsType[config.Faults](err); ok {
-		fmt.Fprintln(w, faults.Error())
-		fmt.Fprintf(w, "wxidp: the configuration has %d fault(s), nothing was started\n", len(faults))
+		fmt.Fprintln(w, err)
+		fmt.Fprintf(w, "wxidp: the configuration has %d fault(s)\n", len(faults))
 		return
 	}
 	fmt.Fprintln(w, "wxidp:", err)

@@ -59,7 +59,7 @@ var (
 	bucketIdentities  = []byte("identities")       // digest of appid and openid -> identity record
 	bucketUnionIDs    = []byte("unionids")         // digest of open platform and unionid -> user id
 	bucketFamilies    = []byte("families")         // family id -> family
-	bucketByUser      = []byte("families_by_user") // user id, family id -> nothing
+	bucketByUser      = []byte("families_by_user") // shard, family id -> mark of the user
 	bucketItems       = []byte("items")            // digest of kind and key -> item
 	bucketDenied      = []byte("denied_jtis")      // digest of jti -> expiry
 	bucketIdempotency = []byte("idempotency")      // digest -> idempotency row

@@ -140,7 +140,7 @@ func parseAcknowledged(t *testing.T, line string) (id storage.FamilyID, generati
 
 // A limit on the size of files is what a full disk looks like to a process
 // that no test may fill a disk for.
-func TestFullDiskByLimit(t *testing.T) {
+func TestThreat43FullDiskByLimit(t *testing.T) {
 	path := newPath(t)
 	cmd, out := startChild(t, "full", path, seal.GenerateKey())
 	text, err := io.ReadAll(out)
@@ -173,6 +173,10 @@ func fillToTheLimit(s *Store) error {
 func fillAndRecover(s *Store, restrict, relax func() error) (err error) {
 	ctx := context.Background()
 	signedIn, err := s.SignIn(ctx, signInRequest("o1"))
+	if err != nil {
+		return err
+	}
+	revoked, err := s.SignIn(ctx, signInRequest("o2"))
 	if err != nil {
 		return err
 	}
@@ -219,6 +223,9 @@ func fillAndRecover(s *Store, restrict, relax func() error) (err error) {
 			return fmt.Errorf("write to a full disk: %w", err)
 		}
 		failures++
+		if err := revokedOrRefused(s, revoked.Family.ID); err != nil {
+			return err
+		}
 		access, err := s.CheckAccess(ctx, storage.AccessCheck{FamilyID: signedIn.Family.ID})
 		if err != nil || access.Verdict != storage.AccessActive {
 			return fmt.Errorf("read beside a full disk: %d, %w", access.Verdict, err)
@@ -235,6 +242,12 @@ func fillAndRecover(s *Store, restrict, relax func() error) (err error) {
 	if !recovered {
 		return errors.New("writes do not recover")
 	}
+	if _, err := s.RevokeFamily(ctx, revoked.Family.ID, "logout"); err != nil {
+		return fmt.Errorf("revocation after the recovery: %w", err)
+	}
+	if err := revokedOrRefused(s, revoked.Family.ID); err != nil {
+		return err
+	}
 	if _, err := s.Rotate(ctx, storage.Rotation{FamilyID: signedIn.Family.ID, ClientID: "shop-mini", Idle: time.Hour}); err != nil {
 		return fmt.Errorf("rotation after the recovery: %w", err)
 	}
@@ -246,6 +259,22 @@ func fillAndRecover(s *Store, restrict, relax func() error) (err error) {
 		if there := verdict == storage.ConsumeOK && len(got) == len(value); there != (n <= stored) {
 			return fmt.Errorf("value %d of %d: verdict %d with %d bytes", n, stored, verdict, len(got))
 		}
+	}
+	return nil
+}
+
+// revokedOrRefused holds that a revocation is never acknowledged while the
+// family lives.
+func revokedOrRefused(s *Store, id storage.FamilyID) error {
+	ctx := context.Background()
+	if _, err := s.RevokeFamily(ctx, id, "logout"); errors.Is(err, storage.ErrUnavailable) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	access, err := s.CheckAccess(ctx, storage.AccessCheck{FamilyID: id})
+	if err != nil || access.Verdict != storage.AccessFamilyRevoked {
+		return fmt.Errorf("acknowledged revocation on a full disk: %d, %w", access.Verdict, err)
 	}
 	return nil
 }

@@ -217,7 +217,7 @@ func (c *committer) attempt(ops []*operation) (spoiler int, err error) {
 		return -1, c.breakDown(fmt.Errorf("begin: %w", err))
 	}
 	// Ids grow with time, and a page that is full to the middle stays so.
-	for _, name := range [][]byte{bucketFamilies, bucketExpiry} {
+	for _, name := range [][]byte{bucketFamilies, bucketByUser, bucketExpiry} {
 		tx.Bucket(name).FillPercent = 0.9
 	}
 	wrote := 0

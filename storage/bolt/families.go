@@ -133,8 +133,12 @@ func (s *Store) RevokeFamily(ctx context.Context, id storage.FamilyID, reason st
 	return found && err == nil, err
 }
 
+// maxScan is how many rows one page of a listing looks at.
+const maxScan = 100_000
+
 // PageFamilies lists families in the order of their ids, which is that of
-// their creation.
+// their creation. A user's page may be short, or empty, before the last one:
+// the families of other users that lie between cost time, too.
 func (s *Store) PageFamilies(ctx context.Context, userID, after string, limit int) (page []storage.Family, next string, err error) {
 	var start storage.FamilyID
 	if after != "" {
@@ -145,40 +149,38 @@ func (s *Store) PageFamilies(ctx context.Context, userID, after string, limit in
 	}
 	limit = storage.PageSize(limit)
 	err = s.read(ctx, func(tx txn) error {
-		bucket, prefix := tx.Bucket(bucketFamilies), []byte(nil)
+		bucket, prefix, mark := tx.Bucket(bucketFamilies), []byte(nil), []byte(nil)
 		if userID != "" {
-			bucket, prefix = tx.Bucket(bucketByUser), byUserPrefix(userID)
+			shard, m := userShard(userID)
+			bucket, prefix, mark = tx.Bucket(bucketByUser), []byte{shard}, m
 		}
-		states := map[string]storage.UserState{}
+		users := map[string]storage.UserState{}
 		cursor := bucket.Cursor()
 		from := append(bytes.Clone(prefix), start[:]...)
-		key, _ := cursor.Seek(from)
+		key, value := cursor.Seek(from)
 		if after != "" && bytes.Equal(key, from) {
-			key, _ = cursor.Next()
+			key, value = cursor.Next()
 		}
-		for ; key != nil && bytes.HasPrefix(key, prefix); key, _ = cursor.Next() {
-			if len(page) == limit {
-				next = page[limit-1].ID.String()
+		var last storage.FamilyID
+		for n := 0; key != nil && bytes.HasPrefix(key, prefix); n++ {
+			if len(page) == limit || n == maxScan {
+				next = last.String()
 				return nil
 			}
-			if len(key) != len(prefix)+len(start) {
+			if len(key) != len(prefix)+len(last) {
 				return storage.ErrCorrupt
 			}
-			family, found, err := getFamily(tx, storage.FamilyID(key[len(prefix):]))
-			if err != nil {
-				return err
-			}
-			if !found {
-				return storage.ErrCorrupt
-			}
-			state, ok := states[family.UserID]
-			if !ok {
-				if state, err = getUserState(tx, family.UserID); err != nil {
+			last = storage.FamilyID(key[len(prefix):])
+			if mark == nil || bytes.Equal(value, mark) {
+				family, found, err := listedFamily(tx, last, users)
+				if err != nil {
 					return err
 				}
-				states[family.UserID] = state
+				if found && (userID == "" || family.UserID == userID) {
+					page = append(page, family)
+				}
 			}
-			page = append(page, state.Overlay(family))
+			key, value = cursor.Next()
 		}
 		return nil
 	})
@@ -186,6 +188,23 @@ func (s *Store) PageFamilies(ctx context.Context, userID, after string, limit in
 		return nil, "", err
 	}
 	return page, next, nil
+}
+
+// listedFamily returns a family as a caller should see it. users remembers the
+// users that were read already.
+func listedFamily(tx txn, id storage.FamilyID, users map[string]storage.UserState) (storage.Family, bool, error) {
+	family, found, err := getFamily(tx, id)
+	if err != nil || !found {
+		return family, false, err
+	}
+	user, ok := users[family.UserID]
+	if !ok {
+		if user, err = getUserState(tx, family.UserID); err != nil {
+			return family, false, err
+		}
+		users[family.UserID] = user
+	}
+	return user.Overlay(family), true, nil
 }
 
 // DenyJTI makes CheckAccess refuse the token with this jti until expires.

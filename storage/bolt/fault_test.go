@@ -17,11 +17,11 @@ import (
 	"github.com/wxidp/wxidp/storage"
 )
 
-func TestFullDiskOnSmallFileSystem(t *testing.T) {
+func TestThreat43FullDiskOnSmallFileSystem(t *testing.T) {
 	dir := t.TempDir()
 	chmod(t, dir, 0o700)
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=24m,mode=0700"); err != nil {
-		t.Skipf("no file system can be mounted here (%v); TestFullDiskByLimit covers a full disk", err)
+		t.Skipf("no file system can be mounted here (%v); TestThreat43FullDiskByLimit covers a full disk", err)
 	}
 	defer func() {
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {

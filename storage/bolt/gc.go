@@ -108,7 +108,8 @@ func expireFamily(tx txn, w *writes, key []byte) (gone bool, until time.Time, er
 		return false, familyExpiry(&family), nil
 	}
 	w.delete(tx, bucketFamilies, key)
-	w.delete(tx, bucketByUser, byUserKey(family.UserID, family.ID))
+	byUser, _ := byUserRow(family.UserID, family.ID)
+	w.delete(tx, bucketByUser, byUser)
 	return true, time.Time{}, nil
 }
 

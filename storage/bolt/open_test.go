@@ -191,8 +191,8 @@ func TestOpenContinuesAnEmptyFile(t *testing.T) {
 	}
 }
 
-// Threat 88 and a lost key: another master key opens nothing and changes nothing.
-func TestOpenRefusesAnotherMasterKey(t *testing.T) {
+// Another master key opens nothing and changes nothing.
+func TestThreat88OpenRefusesAnotherMasterKey(t *testing.T) {
 	path, ring := newPath(t), newKeyring(t)
 	s, err := Open(t.Context(), Options{Path: path, Keyring: ring})
 	must(t, err)

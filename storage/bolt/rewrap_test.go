@@ -88,8 +88,8 @@ func TestRewrapMovesEverythingToTheFirstMasterKey(t *testing.T) {
 	}
 }
 
-// Threat 67: a sealed value opens only in its own row.
-func TestSwappedRowsDoNotOpen(t *testing.T) {
+// A sealed value opens only in its own row.
+func TestThreat67SwappedRowsDoNotOpen(t *testing.T) {
 	s := openStore(t, Options{})
 	a, err := s.SignIn(t.Context(), signInRequest("o1"))
 	if err != nil {

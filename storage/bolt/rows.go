@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -73,15 +74,25 @@ func familyExpiry(f *storage.Family) time.Time {
 	return f.ExpiresAt
 }
 
-// byUserKey is the row that finds a user's families. The separator, which no
-// user id holds, keeps one user's prefix from being the start of another's.
-func byUserKey(userID string, id storage.FamilyID) []byte {
-	return append(byUserPrefix(userID), id[:]...)
+// shards is the number of parts that the index of families by user has.
+//
+// Rows in the order of users would put every sign-in on a page of its own,
+// which would cost more than all the rest of it. In a shard rows are in the
+// order of family ids, that of time, so that concurrent sign-ins meet on a few
+// pages; a listing reads one shard.
+const shards = 16
+
+// byUserRow is the row that finds a family by its user.
+func byUserRow(userID string, id storage.FamilyID) (key, value []byte) {
+	shard, mark := userShard(userID)
+	return append([]byte{shard}, id[:]...), mark
 }
 
-func byUserPrefix(userID string) []byte {
-	b := make([]byte, 0, len(userID)+1+len(storage.FamilyID{}))
-	return append(append(b, userID...), 0)
+// userShard returns the shard of a user, and what marks the user's rows there.
+// Another user's rows may bear the same mark.
+func userShard(userID string) (shard byte, mark []byte) {
+	sum := sha256.Sum256([]byte(userID))
+	return sum[0] % shards, sum[1:9]
 }
 
 func getUser(tx txn, id string) (user storage.UserRecord, found bool, err error) {

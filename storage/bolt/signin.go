@@ -227,7 +227,8 @@ func (op *signIn) carryOut(tx txn, p plan) error {
 	family.WeChatAppID = op.AppID
 	family.Start(p.userID, op.identity, p.epoch, tx.now, op.Idle, op.Absolute)
 	w.put(tx, bucketFamilies, family.ID[:], storage.EncodeFamily(&family))
-	w.put(tx, bucketByUser, byUserKey(p.userID, family.ID), nil)
+	byUser, mark := byUserRow(p.userID, family.ID)
+	w.put(tx, bucketByUser, byUser, mark)
 	w.expire(tx, familyExpiry(&family), kindFamily, family.ID[:])
 	if op.Idempotency != nil {
 		row := idempotencyRow{

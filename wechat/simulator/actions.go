@@ -193,7 +193,7 @@ func expireSessionKey(s *Simulator, f *form) (result, error) {
 	if err := f.done(); err != nil {
 		return result{}, err
 	}
-	return outcome(s.ExpireSession(appid, user))
+	return outcome(s.ExpireSessionKey(appid, user))
 }
 
 func expireCodes(s *Simulator, f *form) (result, error) {

@@ -256,7 +256,7 @@ func (s *Simulator) exchange(c *call, a *app) {
 	found.used = true
 	s.codes[c.jsCode] = found
 	m := found.member
-	m.expires = now + int64(sessionLife)
+	m.expires = now + int64(sessionKeyLife)
 	if m.platform != a.OpenPlatform {
 		m.platform, m.unionID = a.OpenPlatform, ""
 		if a.OpenPlatform != "" {

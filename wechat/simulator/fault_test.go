@@ -23,10 +23,10 @@ func startServer(t *testing.T, s *Simulator) *httptest.Server {
 }
 
 // fetch sends a code and returns the answer and the error of reading it.
-func fetch(t *testing.T, server *httptest.Server, code string) (*http.Response, string, error) {
+func fetch(t *testing.T, server *httptest.Server, code string, timeout time.Duration) (*http.Response, string, error) {
 	t.Helper()
 	c := &http.Client{
-		Timeout:       2 * time.Second,
+		Timeout:       timeout,
 		Transport:     &http.Transport{DisableKeepAlives: true, DisableCompression: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -105,7 +105,11 @@ func TestFaults(t *testing.T) {
 			}
 			stable(t, s, "") // another endpoint is not hit
 			code := mint(t, s, testApp, "ann")
-			res, body, err := fetch(t, server, code)
+			limit := 20 * time.Second
+			if row.fault.Kind == FaultDrip || row.fault.Kind == FaultHang {
+				limit = time.Second
+			}
+			res, body, err := fetch(t, server, code, limit)
 			if !row.check(res, body, err) {
 				t.Errorf("%v, %.200q, %v", res, body, err)
 			}
@@ -173,7 +177,8 @@ func TestHangEndsWhenTheCallerGoes(t *testing.T) {
 	if err := s.Inject(Fault{Kind: FaultHang, Endpoint: PathStableToken}); err != nil {
 		t.Fatal(err)
 	}
-	c := &http.Client{Timeout: 100 * time.Millisecond}
+	// Long enough for the request to arrive, so that there is a handler to end.
+	c := &http.Client{Timeout: time.Second}
 	_, err := c.Post(server.URL+PathStableToken, "application/json", strings.NewReader(`{}`))
 	if err == nil {
 		t.Fatal("an answer")
@@ -196,7 +201,7 @@ func TestDelayOutlastsTheTimeoutsOfItsServer(t *testing.T) {
 	if err := s.Inject(Fault{Kind: FaultDelay, Delay: 300 * time.Millisecond}); err != nil {
 		t.Fatal(err)
 	}
-	_, body, err := fetch(t, server, mint(t, s, testApp, "ann"))
+	_, body, err := fetch(t, server, mint(t, s, testApp, "ann"), 20*time.Second)
 	if err != nil || !strings.Contains(body, "openid") {
 		t.Errorf("%q, %v", body, err)
 	}

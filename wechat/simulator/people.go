@@ -90,7 +90,7 @@ func (s *Simulator) known(appid, name string) (*member, error) {
 
 func (m *member) rotate(now int64) {
 	m.sessionKey = newSessionKey()
-	m.rotated, m.expires = now, now+int64(sessionLife)
+	m.rotated, m.expires = now, now+int64(sessionKeyLife)
 }
 
 // SetRisk says what WeChat thinks of a user from now on.
@@ -120,8 +120,8 @@ func (s *Simulator) RotateSessionKey(appid, user string) (sessionKey string, err
 	return m.sessionKey, nil
 }
 
-// ExpireSession ends a user's session_key: the next Login makes another.
-func (s *Simulator) ExpireSession(appid, user string) error {
+// ExpireSessionKey ends a user's session_key: the next Login makes another.
+func (s *Simulator) ExpireSessionKey(appid, user string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m, err := s.known(appid, user)

@@ -33,7 +33,7 @@ const (
 
 const (
 	codeLife       = 5 * time.Minute
-	sessionLife    = 3 * 24 * time.Hour // WeChat names none
+	sessionKeyLife = 3 * 24 * time.Hour // WeChat names none
 	callsPerMinute = 100                // of code2Session per user
 	maxNameLength  = 128                // of an appid, user or Open Platform name, in bytes
 	maxAdvance     = 10 * 365 * 24 * time.Hour
