@@ -49,24 +49,15 @@ func measureCeilings(ctx context.Context, o *options, s *server, r *report) erro
 		return fmt.Errorf("ceiling of HTTP: %w", err)
 	}
 
-	progress("ceiling: outbound")
-	names := make([]string, 60_000)
-	for i := range names {
-		names[i] = userName(i % o.users)
+	for _, connections := range o.connections {
+		progress("ceiling: outbound, %d at once", connections)
+		m, err := outboundCeiling(ctx, o, s, connections)
+		if err != nil {
+			return err
+		}
+		c.outbound = m.cpuEach()
+		r.ceiling("code2Session with http.Client", connections, m)
 	}
-	codes, err := s.mint(ctx, names)
-	if err != nil {
-		return err
-	}
-	target := "http://" + s.weChat + "/sns/jscode2session?appid=" + appID + "&secret=" + appSecret + "&grant_type=authorization_code&js_code="
-	m, err := askChild(ctx, o, strings.NewReader(strings.Join(codes, "\n")+"\n"), "outbound",
-		"-target", target, "-workers", fmt.Sprint(connections))
-	if err != nil {
-		return err
-	}
-	c.outbound = m.cpuEach()
-	r.ceiling("outbound code2Session (http.Transport)", connections, m)
-
 	for _, workers := range []int{1, connections} {
 		progress("ceiling: store, %d writers", workers)
 		dir := filepath.Join(s.dir, fmt.Sprintf("store-%d", workers))
@@ -78,6 +69,21 @@ func measureCeilings(ctx context.Context, o *options, s *server, r *report) erro
 	}
 	r.ceilings = c
 	return nil
+}
+
+// outboundCeiling measures the caller's side of code2Session.
+func outboundCeiling(ctx context.Context, o *options, s *server, atOnce int) (measured, error) {
+	names := make([]string, min(atOnce, 8)*10_000)
+	for i := range names {
+		names[i] = userName(i % o.users)
+	}
+	codes, err := s.mint(ctx, names)
+	if err != nil {
+		return measured{}, err
+	}
+	target := "http://" + s.weChat + "/sns/jscode2session?appid=" + appID + "&secret=" + appSecret + "&grant_type=authorization_code&js_code="
+	return askChild(ctx, o, strings.NewReader(strings.Join(codes, "\n")+"\n"), "outbound",
+		"-target", target, "-workers", fmt.Sprint(atOnce))
 }
 
 // askChild runs a child that measures itself.

@@ -14,7 +14,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -207,24 +206,24 @@ func serveCeiling(size int) error {
 }
 
 // callOut makes the call of a sign-in to WeChat and nothing else, with Go's
-// own transport. It takes js_codes from standard input.
+// own client and the deadline that no such call may be without. It takes
+// js_codes from standard input.
 func callOut(length time.Duration, target string, workers int) error {
 	var codes []string
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		codes = append(codes, lines.Text())
 	}
 	var next atomic.Int64
-	transport := &http.Transport{MaxIdleConnsPerHost: workers, DisableCompression: true}
+	client := http.Client{
+		Transport: &http.Transport{MaxIdleConnsPerHost: workers, DisableCompression: true},
+		Timeout:   answerTimeout,
+	}
 	return timed(length, workers, func() error {
 		i := int(next.Add(1)) - 1
 		if i >= len(codes) {
 			return errNoMore
 		}
-		u, err := url.Parse(target + codes[i])
-		if err != nil {
-			return err
-		}
-		answer, err := transport.RoundTrip(&http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: http.Header{}})
+		answer, err := client.Get(target + codes[i])
 		if err != nil {
 			return err
 		}

@@ -104,6 +104,7 @@ func parseFlags(args []string) (*options, error) {
 		}
 		o.workloads = append(o.workloads, part)
 	}
+	slices.Sort(o.connections) // the ceilings that count are those of the most
 	switch {
 	case *seconds < 0.5 || *seconds > maxSeconds:
 		return nil, fmt.Errorf("-seconds: want 0.5 to %d", maxSeconds)

@@ -234,7 +234,7 @@ func TestStoreFailures(t *testing.T) {
 			}
 		}
 		lines := strings.Count(log.String(), `"event":"keys.maintenance_failed"`)
-		if lines < 500 || lines > 51*60/4 {
+		if lines < 500 || lines > 51*60/3 {
 			t.Errorf("%d failures logged in 51 h", lines)
 		}
 		if current(t, r, ES256) == first {

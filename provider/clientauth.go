@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/ory/fosite"
@@ -18,6 +19,9 @@ type callerKey struct{}
 // authenticate is the client authentication of every endpoint (RFC 6749 §2.3,
 // OIDC Core §9): fosite's, behind the checks it does not make.
 func (p *Provider) authenticate(ctx context.Context, engine *fosite.Fosite, r *http.Request, form url.Values) (fosite.Client, error) {
+	if len(r.Header.Values("Authorization")) > 1 {
+		return nil, fail(InvalidRequest, msgClientTwice).reason("two_authorization_headers")
+	}
 	user, _, basic := r.BasicAuth()
 	claimed := form.Get("client_id")
 	if basic {
@@ -30,7 +34,10 @@ func (p *Provider) authenticate(ctx context.Context, engine *fosite.Fosite, r *h
 		}
 		claimed = name
 	} else if r.Header.Get("Authorization") != "" {
-		return nil, fail(InvalidClient, msgClientAuth).reason("authorization_scheme")
+		// Basic is the one scheme to answer with: RFC 6749 §5.2 asks for a challenge.
+		refusal := fail(InvalidClient, msgClientAuth).reason("authorization_scheme")
+		refusal.Scheme = "Basic"
+		return nil, refusal
 	}
 	if form.Has("client_secret") && form.Has("client_assertion") {
 		return nil, fail(InvalidRequest, msgClientTwice).reason("two_authentications")
@@ -38,12 +45,16 @@ func (p *Provider) authenticate(ctx context.Context, engine *fosite.Fosite, r *h
 	if form.Has("client_assertion") != form.Has("client_assertion_type") {
 		return nil, fail(InvalidRequest, msgParamMissing.with("client_assertion")).reason("assertion_incomplete")
 	}
+	if form.Has("client_assertion") && !compactJWS(form.Get("client_assertion")) {
+		return nil, fail(InvalidClient, msgClientAuth).reason("assertion_malformed")
+	}
 	if claimed == "" && !form.Has("client_assertion") {
 		return nil, fail(InvalidClient, msgClientAuth).reason("no_client")
 	}
 
 	ip, _ := ctx.Value(callerKey{}).(netip.Addr)
-	attempts := claimed + "|" + limit.Subscriber(ip).String()
+	// No client has a longer id; the table of attempts keeps no longer ones.
+	attempts := claimed[:min(len(claimed), maxClientID)] + "|" + limit.Subscriber(ip).String()
 	if ok, wait := p.authFailures.Peek(attempts); !ok {
 		return nil, Limited("client_authentication", wait)
 	}
@@ -61,12 +72,24 @@ func (p *Provider) authenticate(ctx context.Context, engine *fosite.Fosite, r *h
 		if basic {
 			refusal.Scheme = "Basic"
 		}
-	} else if refusal.Code == InvalidRequest && form.Has("client_assertion") {
-		// fosite says invalid_request where an assertion names no usable key.
+	} else if form.Has("client_assertion") && (refusal.Code == InvalidRequest || refusal.Code == ServerError) {
+		// fosite says invalid_request where an assertion names no usable key,
+		// and has no code at all for one whose time has not come or is over.
 		refusal = fail(InvalidClient, msgClientAuth).reason("client_assertion").because(refusal.Cause)
 		p.authFailures.Allow(attempts)
 	}
 	return nil, refusal
+}
+
+// maxClientID is the length of the longest client_id that can be configured.
+const maxClientID = 128
+
+// compactJWS reports whether token looks like a JWS in compact serialization
+// (RFC 7515 §3.1). fosite's parser takes the JSON serializations too.
+func compactJWS(token string) bool {
+	return strings.Count(token, ".") == 2 && !strings.ContainsFunc(token, func(c rune) bool {
+		return c != '.' && c != '-' && c != '_' && !('0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z')
+	})
 }
 
 func hasPassword(r *http.Request) bool {

@@ -85,6 +85,11 @@ func (s *engineStore) ClientAssertionJWTValid(context.Context, string) error { r
 func (s *engineStore) SetClientAssertionJWT(ctx context.Context, jti string, expires time.Time) error {
 	auth := ctx.Value(authenticationKey{}).(*authentication)
 	lifetime := time.Until(expires)
+	// fosite takes an exp of 0 for none and lets one beyond time.Time overflow;
+	// it accepts an assertion in the very second it expires.
+	if lifetime < -time.Second {
+		return fail(InvalidClient, msgClientAuth).reason("assertion_expired")
+	}
 	if lifetime > maxAssertionLifetime {
 		return fail(InvalidClient, msgAssertionTooLong).reason("assertion_lifetime")
 	}
@@ -92,7 +97,6 @@ func (s *engineStore) SetClientAssertionJWT(ctx context.Context, jti string, exp
 		return fail(InvalidClient, msgClientAuth).reason("assertion_jti_too_long")
 	}
 	key := storage.Digest(digest("client assertion", auth.clientID, jti))
-	// fosite accepts an assertion in the very second it expires.
 	stored, err := s.p.store.PutIfAbsent(ctx, storage.ItemClientAssertion, key[:], nil, max(lifetime, 0)+2*time.Second)
 	if err != nil {
 		return err

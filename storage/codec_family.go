@@ -7,7 +7,7 @@ const familyVersion = 1
 // EncodeFamily returns the stored form of a family without its id, which is
 // the key it is stored under.
 func EncodeFamily(f *Family) []byte {
-	b := make([]byte, 0, 256)
+	b := make([]byte, 0, 384) // what a usual family takes
 	b = append(b, familyVersion)
 	b = appendString(b, f.UserID)
 	b = appendString(b, f.ClientID)

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"net/url"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -158,27 +157,6 @@ func TestMatchesETag(t *testing.T) {
 	} {
 		if matches(header, etag) != want {
 			t.Errorf("If-None-Match %s: want %v", header, want)
-		}
-	}
-}
-
-func TestPreferredLanguage(t *testing.T) {
-	for _, test := range []struct{ locales, accept, want string }{
-		{"", "", "en"},
-		{"", "zh-CN,zh;q=0.9,en;q=0.8", "zh"},
-		{"", "fr, zh;q=0.5", "fr"},
-		{"zh-CN en", "en", "zh-CN"},
-		{"", strings.Repeat("zh,", 200), "en"},
-		{"", "\x00\xff;q=", "en"},
-	} {
-		r := httptest.NewRequest(http.MethodPost, "/", nil)
-		r.PostForm = url.Values{}
-		if test.locales != "" {
-			r.PostForm.Set("ui_locales", test.locales)
-		}
-		r.Header.Set("Accept-Language", test.accept)
-		if got := preferredLanguage(r); got != test.want {
-			t.Errorf("ui_locales %q, Accept-Language %.20q: %q, want %q", test.locales, test.accept, got, test.want)
 		}
 	}
 }

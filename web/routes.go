@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"net/http/pprof"
+	"strings"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
@@ -81,11 +82,25 @@ func (s *Server) health(r chi.Router) {
 
 func (s *Server) fallbacks(r chi.Router) {
 	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
+		noStore(w)
 		writeJSON(w, http.StatusNotFound, []byte(`{"error":"not_found","error_description":"There is nothing at this path."}`+"\n"))
 	})
-	r.MethodNotAllowed(func(w http.ResponseWriter, _ *http.Request) {
+	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", allowedMethods(r))
+		noStore(w)
 		writeJSON(w, http.StatusMethodNotAllowed, []byte(`{"error":"invalid_request","error_description":"This path does not answer that method."}`+"\n"))
 	})
+}
+
+// allowedMethods lists the methods that the request's path does answer.
+func allowedMethods(r *http.Request) string {
+	var methods []string
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+		if chi.RouteContext(r.Context()).Routes.Match(chi.NewRouteContext(), method, r.URL.Path) {
+			methods = append(methods, method)
+		}
+	}
+	return strings.Join(methods, ", ")
 }
 
 func get(r chi.Router, path string, handler http.HandlerFunc) {

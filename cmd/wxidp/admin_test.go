@@ -45,7 +45,7 @@ func (s *testServer) currentKey(alg string) string {
 // kid is the key id in a token's header.
 func kid(t testing.TB, token string) string {
 	t.Helper()
-	jws, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.ES256, jose.RS256, jose.EdDSA})
+	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.ES256, jose.RS256, jose.EdDSA})
 	if err != nil {
 		t.Fatal(err)
 	}

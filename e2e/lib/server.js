@@ -32,7 +32,7 @@ async function binary() {
 }
 
 /** Returns as many different free loopback ports as asked for. */
-async function freePorts(count) {
+export async function freePorts(count) {
   const servers = [];
   for (let i = 0; i < count; i++) {
     const server = createServer().listen(0, '127.0.0.1');
@@ -45,7 +45,7 @@ async function freePorts(count) {
 }
 
 /** One child process with what it wrote. */
-class Program {
+export class Program {
   output = '';
 
   constructor(path, args) {
