@@ -466,7 +466,7 @@ func TestThreat83ForgedLogLines(t *testing.T) {
 		s.Token(pairs("grant_type", "wechat_jscode", "client_id", text, "js_code", "x"), edits...)
 		s.Token(pairs("grant_type", text, "client_id", testClient), edits...)
 		s.Token(pairs("grant_type", "refresh_token", "client_id", testClient, "refresh_token", text, "scope", text), edits...)
-		s.Do(http.MethodPost, s.Issuer+"/oauth2/introspect", pairs("token", text), basic(text, text))
+		s.Do(http.MethodPost, s.Issuer+"/oauth2/introspect", pairs("token", text), basic(short(text), short(text)))
 		s.Do(http.MethodPost, s.Issuer+"/oauth2/revoke", pairs("token", text, "client_id", text), edits...)
 		s.Do(http.MethodGet, s.Issuer+"/"+url.PathEscape(text), nil, edits...)
 		s.overSocket(http.MethodPost, "/admin/keys/revoke", fmt.Sprintf(`{"id":%q}`, strings.ToValidUTF8(headerText, "")))
@@ -481,6 +481,9 @@ func TestThreat83ForgedLogLines(t *testing.T) {
 		t.Error("control characters in the log")
 	}
 }
+
+// short keeps a header within what the server reads.
+func short(text string) string { return text[:min(len(text), 1000)] }
 
 func TestHealthAndReadiness(t *testing.T) {
 	s := startServer(t)
@@ -574,15 +577,11 @@ func TestStdoutIsJSON(t *testing.T) {
 	good.Refresh("nonsense")
 	c.Signal(syscall.SIGTERM)
 	for name, c := range map[string]*child{
-		"good":         c,
-		"bad config":   startChild(t, "", "serve", "--config", bad.ConfigPath()),
-		"no config":    startChild(t, "", "serve", "--config", bad.ConfigPath()+".none"),
-		"bad key":      startChild(t, "", "serve", "--config", badKey.ConfigPath()),
-		"busy address": nil,
+		"good":       c,
+		"bad config": startChild(t, "", "serve", "--config", bad.ConfigPath()),
+		"no config":  startChild(t, "", "serve", "--config", bad.ConfigPath()+".none"),
+		"bad key":    startChild(t, "", "serve", "--config", badKey.ConfigPath()),
 	} {
-		if c == nil {
-			continue
-		}
 		code := c.ExitCode()
 		if (code == 0) != (name == "good") {
 			t.Errorf("%s: exit code %d", name, code)

@@ -45,8 +45,11 @@ func configFlag(cmd *cobra.Command) *string {
 }
 
 // printError writes an error for a person: the faults of a configuration one a
-// line, anything else in one sentence.
+// line, anything else in one sentence, and what the log has told not at all.
 func printError(w io.Writer, err error) {
+	if _, ok := errors.AsType[loggedError](err); ok {
+		return
+	}
 	if faults, ok := errors.AsType[config.Faults](err); ok {
 		fmt.Fprintln(w, err)
 		fmt.Fprintf(w, "wxidp: the configuration has %d fault(s)\n", len(faults))

@@ -36,15 +36,35 @@ while the last good one goes on.`,
 	drain := cmd.Flags().Duration("drain", 5*time.Second, "how long /readyz fails before the listeners close")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		harden()
-		loaded, err := config.Load(*path, os.Environ())
-		if err != nil {
-			return err
-		}
 		level := new(slog.LevelVar)
 		logger := slog.New(slog.NewJSONHandler(cmd.OutOrStdout(), &slog.HandlerOptions{Level: level}))
-		return serve(cmd.Context(), loaded, serveOptions{logger: logger, level: level, drain: *drain})
+		loaded, err := config.Load(*path, os.Environ())
+		if err == nil {
+			err = serve(cmd.Context(), loaded, serveOptions{logger: logger, level: level, drain: *drain})
+		}
+		if err != nil {
+			logFailure(logger, err)
+			return loggedError{err}
+		}
+		return nil
 	}
 	return cmd
+}
+
+// loggedError is an error that the log has told already.
+type loggedError struct{ error }
+
+// logFailure logs why the server does not run, each fault of a configuration
+// in a line of its own.
+func logFailure(logger *slog.Logger, err error) {
+	faults, ok := errors.AsType[config.Faults](err)
+	if !ok {
+		logger.Error("the server failed", "event", "server.failed", "detail", err.Error())
+		return
+	}
+	for _, fault := range faults {
+		logger.Error("the configuration has a fault; nothing was started", "event", "config.fault", "detail", fault.String())
+	}
 }
 
 // serveOptions is what differs between serve and dev.
