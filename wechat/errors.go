@@ -14,8 +14,8 @@ type Kind int
 const (
 	// Unknown is an errcode that has no meaning here. Treat it as Misconfigured.
 	Unknown Kind = iota
-	// InvalidCode is a js_code that is unknown, used, expired or of another
-	// app. Only a new wx.login helps.
+	// InvalidCode is a js_code or phone code that is unknown, used, expired, of
+	// another app or of another user. Only a new one helps.
 	InvalidCode
 	// Denied is a user whom WeChat refuses.
 	Denied
@@ -26,11 +26,14 @@ const (
 	// Misconfigured is an appid, AppSecret or IP allow list that only the
 	// operator can put right.
 	Misconfigured
+	// SessionExpired is a session_key that WeChat no longer takes. Only a new
+	// wx.login gives another.
+	SessionExpired
 )
 
 var kindNames = [...]string{
 	Unknown: "unknown", InvalidCode: "invalid_code", Denied: "denied", Quota: "quota",
-	Unavailable: "unavailable", Misconfigured: "misconfigured",
+	Unavailable: "unavailable", Misconfigured: "misconfigured", SessionExpired: "session_expired",
 }
 
 // String returns the kind as a word for logs.
@@ -45,6 +48,9 @@ func (k Kind) String() string {
 const (
 	reasonErrcode      = "errcode"        // WeChat answered an errcode
 	reasonCodeFormat   = "js_code_format" // refused before sending
+	reasonPhoneFormat  = "phone_code_format"
+	reasonOpenIDFormat = "openid_format"
+	reasonKeyFormat    = "session_key_format"
 	reasonUnknownApp   = "unknown_app"    // no such app is configured
 	reasonBusy         = "busy"           // too many exchanges in flight
 	reasonBreakerOpen  = "breaker_open"   // WeChat failed too often just now
@@ -62,6 +68,17 @@ const (
 	reasonNoOpenID     = "no_openid"      // success without openid
 	reasonNoSessionKey = "no_session_key" // success without session_key
 	reasonNoToken      = "no_token"       // success without access_token
+	reasonNoPhone      = "no_phone"       // success without phone_info
+
+	// A phone number that WeChat gave for another app, more than 5 minutes
+	// ago, or in the future by more than a minute: then this server's clock is off.
+	reasonWatermarkAppID  = "watermark_appid"
+	reasonWatermarkStale  = "watermark_stale"
+	reasonWatermarkFuture = "watermark_future"
+
+	// outcomeAccessToken is observed, besides the failure of stable_token
+	// itself, for the call that would have needed the token.
+	outcomeAccessToken = "access_token"
 )
 
 // How long a caller should wait; see [Error.RetryAfter].
@@ -79,15 +96,19 @@ type Error struct {
 	// RID is WeChat's id of the request, which its support can look up for
 	// 7 days; may be empty.
 	RID string
-	// API is code2session or stable_token.
+	// API is the API that failed: code2session, stable_token,
+	// getuserphonenumber, checksession or resetusersessionkey. It is
+	// stable_token also where a call failed for want of an access token.
 	API string
-	// Reason is a stable word: errcode, js_code_format, unknown_app, busy,
-	// breaker_open, canceled, timeout, dial, tls, reset, http_5xx, redirect,
-	// http_status, too_large, not_json, bad_answer, no_openid,
-	// no_session_key or no_token.
+	// Reason is a stable word: errcode, js_code_format, phone_code_format,
+	// openid_format, session_key_format, unknown_app, busy, breaker_open,
+	// canceled, timeout, dial, tls, reset, http_5xx, redirect, http_status,
+	// too_large, not_json, bad_answer, no_openid, no_session_key, no_token,
+	// no_phone, watermark_appid, watermark_stale or watermark_future.
 	Reason string
-	// Sent says that a byte of a request may have reached WeChat: the js_code
-	// may be spent. Where it is false, the same js_code may be tried again.
+	// Sent says that a byte of a request may have reached WeChat: the code may
+	// be spent, the session_key replaced. Where it is false, the same call may
+	// be made again. A request for an access token does not count.
 	Sent bool
 	// RetryAfter is how long to wait before the next try; 0 where waiting
 	// does not help.
@@ -149,9 +170,24 @@ var knownErrcodes = map[int]Kind{
 	89506: Misconfigured, // IP refused for 24 hours
 	89507: Misconfigured, // IP refused for 1 hour
 
-	40001: Unknown, 40002: Unknown, 43002: Unknown, 45035: Unknown,
-	48001: Unknown, 50004: Unknown, 50007: Unknown, 61024: Unknown,
+	87007: SessionExpired, // session_key is not existd or expired
+	87009: SessionExpired, // invalid signature: made with another session_key
+
+	40001: Unknown, 40002: Unknown, 40003: Unknown, 40014: Unknown, 40097: Unknown,
+	41001: Unknown, 41009: Unknown, 42001: Unknown, 43001: Unknown, 43002: Unknown,
+	44002: Unknown, 45035: Unknown, 47001: Unknown, 48001: Unknown, 50004: Unknown,
+	50007: Unknown, 61024: Unknown, 87008: Unknown,
 }
+
+// phoneErrcodes are those that mean something else to getuserphonenumber.
+var phoneErrcodes = map[int]Kind{
+	40003: InvalidCode, // invalid openid: not that of the code
+	40013: InvalidCode, // invalid appid: the code is of another app than the access token
+}
+
+// tokenRefused reports whether e says that WeChat does not take the access
+// token, which it finds out before it looks at anything else.
+func tokenRefused(e *Error) bool { return e.Code == 40001 || e.Code == 40014 || e.Code == 42001 }
 
 func errcodeError(code int, rid string) *Error {
 	kind := knownErrcodes[code]
@@ -197,6 +233,11 @@ func (c *Client) logError(appid string, elapsed time.Duration, e *Error) {
 	switch e.Kind {
 	case Quota, Misconfigured, Unknown:
 		level, alert = slog.LevelError, e.Kind.String()
+	case InvalidCode:
+		switch e.Reason {
+		case reasonWatermarkAppID, reasonWatermarkStale, reasonWatermarkFuture:
+			level = slog.LevelWarn
+		}
 	case Unavailable:
 		level = slog.LevelWarn
 		if e.Reason == reasonBreakerOpen || e.Reason == reasonBusy || e.Reason == reasonCanceled {

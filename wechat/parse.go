@@ -18,6 +18,7 @@ const (
 	maxToken      = 2048
 	maxMembers    = 32 // of the answer object
 	maxTokenLife  = 30 * 24 * time.Hour
+	maxPhone      = 32 // characters of a part of a phone number
 )
 
 // parseSession reads an answer of code2Session. Its Content-Type says nothing
@@ -64,29 +65,81 @@ func parseToken(body []byte) (token secret.String, life time.Duration, _ *Error)
 	return secret.New(a.accessToken.text), time.Duration(seconds) * time.Second, nil
 }
 
+// parseReset reads an answer of resetusersessionkey about weChatOpenID.
+func parseReset(body []byte, weChatOpenID string) (secret.String, *Error) {
+	a, e := parseAnswer(body)
+	switch {
+	case e != nil:
+		return secret.String{}, e
+	case !a.openID.present:
+		return secret.String{}, unavailable(reasonNoOpenID)
+	case !a.openID.plain(maxID) || a.openID.text != weChatOpenID:
+		return secret.String{}, unavailable(reasonBadAnswer)
+	case !a.sessionKey.present:
+		return secret.String{}, unavailable(reasonNoSessionKey)
+	case !a.sessionKey.plain(maxSessionKey):
+		return secret.String{}, unavailable(reasonBadAnswer)
+	}
+	return secret.New(a.sessionKey.text), nil
+}
+
+// parseDone reads an answer that says no more than errcode 0.
+func parseDone(body []byte) *Error {
+	a, e := parseAnswer(body)
+	if e == nil && !a.errcode.present {
+		return unavailable(reasonBadAnswer)
+	}
+	return e
+}
+
 // answer holds the members of an answer that mean something here.
 type answer struct {
-	errcode, errmsg, openID, unionID, sessionKey, accessToken, expiresIn value
+	errcode, errmsg, openID, unionID, sessionKey, accessToken, expiresIn, phoneInfo value
 }
 
 // value is one JSON value. kind is its first byte; text is the content of a
-// string or the spelling of a number.
+// string or the spelling of a number; nested is an array or object, a part of
+// the body it was read from.
 type value struct {
 	present bool
 	kind    byte
 	text    string
+	nested  []byte
 }
 
 // plain reports whether v is a string of 1 to limit visible ASCII characters.
 func (v value) plain(limit int) bool { return v.kind == '"' && visibleASCII(v.text, limit) }
 
 // integer takes a number or, as some answers have it, a string of digits.
-func (v value) integer() (int64, bool) {
-	if v.kind != '"' && v.kind != '-' && (v.kind < '0' || v.kind > '9') {
+func (v value) integer() (int64, bool) { return v.number(32) }
+
+// time takes Unix seconds, also of after 2038.
+func (v value) time() (time.Time, bool) {
+	n, ok := v.number(64)
+	return time.Unix(n, 0), ok && n > 0 && n < 1<<40
+}
+
+func (v value) number(bits int) (int64, bool) {
+	if !v.scalar() {
 		return 0, false
 	}
-	n, err := strconv.ParseInt(v.text, 10, 32)
+	n, err := strconv.ParseInt(v.text, 10, bits)
 	return n, err == nil
+}
+
+// scalar reports whether v is a string or a number.
+func (v value) scalar() bool {
+	return v.kind == '"' || v.kind == '-' || (v.kind >= '0' && v.kind <= '9')
+}
+
+// members calls take for every member of an object, and reports false for any
+// other value and as scanner.object does.
+func (v value) members(take func(name string, v value)) bool {
+	if v.kind != '{' {
+		return false
+	}
+	s := scanner{rest: v.nested}
+	return s.object(take)
 }
 
 // parseAnswer reads the outer object and turns an errcode into an Error.
@@ -132,6 +185,8 @@ func (a *answer) take(name string, v value) {
 		a.accessToken = v
 	case "expires_in":
 		a.expiresIn = v
+	case "phone_info":
+		a.phoneInfo = v
 	}
 }
 
@@ -191,14 +246,16 @@ func (s *scanner) space() {
 	s.rest = s.rest[i:]
 }
 
-// value takes the value at the front. Arrays and objects are passed over.
+// value takes the value at the front. Arrays and objects are not looked into.
 func (s *scanner) value() value {
 	v := value{present: true, kind: s.rest[0]}
 	switch v.kind {
 	case '"':
 		v.text = s.string()
 	case '{', '[':
+		whole := s.rest
 		s.nested()
+		v.nested = whole[:len(whole)-len(s.rest)]
 	default:
 		i := 0
 		for i < len(s.rest) {

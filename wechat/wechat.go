@@ -1,11 +1,12 @@
 // Package wechat is the client of WeChat's server API: it exchanges js_codes
-// (code2Session) and keeps the server access token (stable_token) of each
-// mini-program.
+// (code2Session) and phone codes, checks and replaces session_keys, and keeps
+// the server access token (stable_token) of each mini-program. It also opens
+// what WeChat gives by other ways: open data of the mini-program, and events.
 //
 // A request that may have reached WeChat is never sent a second time, because
 // a js_code is single-use: see [Error.Sent]. No error, log line or observation
-// made here holds the AppSecret, a js_code, a session_key, an access token, a
-// URL or WeChat's own error text.
+// made here holds the AppSecret, a code, a session_key, an access token, a
+// phone number, a URL or WeChat's own error text.
 package wechat
 
 import (
@@ -35,6 +36,9 @@ const (
 const (
 	apiCode2Session = "code2session"
 	apiStableToken  = "stable_token"
+	apiPhoneNumber  = "getuserphonenumber"
+	apiCheckSession = "checksession"
+	apiResetSession = "resetusersessionkey"
 )
 
 // App is one mini-program.
@@ -61,13 +65,14 @@ type Options struct {
 	// foreign one Error.Sent is true unless it is certain that nothing was
 	// written.
 	Transport http.RoundTripper
-	// MaxInFlight is how many code2Session exchanges may run at once; one
-	// more fails at once as Unavailable, not sent. Default DefaultMaxInFlight.
+	// MaxInFlight is how many code2Session exchanges may run at once, and how
+	// many of the other APIs together; one more fails at once as Unavailable,
+	// not sent. Default DefaultMaxInFlight.
 	MaxInFlight int
-	// Observe, if not nil, is called once per exchange. api is code2session
-	// or stable_token; outcome is "ok", a known errcode as text,
-	// "errcode_other", or the reason of the Error: a bounded set. It must not
-	// block.
+	// Observe, if not nil, is called once per exchange. api is as Error.API;
+	// outcome is "ok", a known errcode as text, "errcode_other", the reason of
+	// the Error, or "access_token" where none was to be had: a bounded set. It
+	// must not block.
 	Observe func(api, outcome string, elapsed time.Duration)
 	// Logger receives what an operator must know. Default: none.
 	Logger *slog.Logger
@@ -91,7 +96,8 @@ type Client struct {
 	log         *slog.Logger
 	sender      sender
 
-	inFlight atomic.Int64
+	inFlight atomic.Int64 // code2Session
+	beside   atomic.Int64 // exchanges that are not on the sign-in path
 	apps     atomic.Pointer[map[string]*app]
 	setApps  sync.Mutex // held by SetApps: reads apps, then replaces it
 }
@@ -100,9 +106,12 @@ type Client struct {
 type app struct {
 	App
 	codeQuery string // the query of code2Session up to the js_code
-	codes     *breaker
-	tokens    *tokenSource
+	breakers
+	tokens *tokenSource
 }
+
+// breakers has one for each API of an app but stable_token.
+type breakers struct{ codes, phones, checks, resets *breaker }
 
 // New returns a client. It fails when the base URL is not https (http is
 // allowed for a loopback host only) or when an app is incomplete or named
@@ -199,9 +208,14 @@ func (c *Client) SetApps(apps []App) {
 		}
 		was := old[a.AppID]
 		if was != nil {
-			n.codes = was.codes
+			n.breakers = was.breakers
 		} else {
-			n.codes = c.newBreaker(a.AppID, apiCode2Session)
+			n.breakers = breakers{
+				codes:  c.newBreaker(a.AppID, apiCode2Session),
+				phones: c.newBreaker(a.AppID, apiPhoneNumber),
+				checks: c.newBreaker(a.AppID, apiCheckSession),
+				resets: c.newBreaker(a.AppID, apiResetSession),
+			}
 		}
 		if was != nil && was.Secret == a.Secret {
 			n.tokens = was.tokens
@@ -281,7 +295,12 @@ const errcodeBackoff = 100 * time.Millisecond
 // twice: nothing of the first was written, or WeChat itself said that it was
 // busy (errcode -1). Both share one deadline.
 func (c *Client) exchange(ctx context.Context, attempt func(ctx context.Context, fresh bool) *Error) *Error {
-	limited, cancel := context.WithTimeout(ctx, c.timeout)
+	return c.exchangeUntil(ctx, time.Now().Add(c.timeout), attempt)
+}
+
+// exchangeUntil is exchange with a deadline that was set before.
+func (c *Client) exchangeUntil(ctx context.Context, deadline time.Time, attempt func(ctx context.Context, fresh bool) *Error) *Error {
+	limited, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	e := attempt(limited, false)
 	switch {

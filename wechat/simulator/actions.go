@@ -147,7 +147,8 @@ func putUser(s *Simulator, f *form) (result, error) {
 	return outcome(s.SetRisk(user, risk))
 }
 
-// identity tells the ids a user has in an app, also before the first sign-in.
+// identity tells the ids a user has in an app, and his phone number, also
+// before the first sign-in.
 func identity(s *Simulator, f *form) (result, error) {
 	appid, user := f.text("appid"), f.text("user")
 	if err := f.done(); err != nil {
@@ -166,7 +167,8 @@ func identity(s *Simulator, f *form) (result, error) {
 		OpenID     string `json:"openid"`
 		UnionID    string `json:"unionid,omitempty"`
 		SessionKey string `json:"session_key,omitempty"`
-	}{OpenID: s.openID(appid, user)}
+		Phone      string `json:"phone"`
+	}{OpenID: s.openID(appid, user), Phone: s.phoneOf(user).e164()}
 	if a.OpenPlatform != "" {
 		out.UnionID = s.unionID(a.OpenPlatform, user)
 	}
@@ -302,7 +304,7 @@ func clearFaults(s *Simulator, f *form) (result, error) {
 
 // listRequests shows the newest requests that match, oldest of them first.
 func listRequests(s *Simulator, f *form) (result, error) {
-	path, appid, jsCode, limit := f.text("path"), f.text("appid"), f.text("js_code"), f.limit()
+	path, appid, jsCode, phoneCode, limit := f.text("path"), f.text("appid"), f.text("js_code"), f.text("phone_code"), f.limit()
 	if err := f.done(); err != nil {
 		return result{}, err
 	}
@@ -312,7 +314,8 @@ func listRequests(s *Simulator, f *form) (result, error) {
 		if len(out) == limit {
 			break
 		}
-		if (path == "" || r.Path == path) && (appid == "" || r.AppID == appid) && (jsCode == "" || r.JSCode == jsCode) {
+		if (path == "" || r.Path == path) && (appid == "" || r.AppID == appid) &&
+			(jsCode == "" || r.JSCode == jsCode) && (phoneCode == "" || r.PhoneCode == phoneCode) {
 			out = append(out, r)
 		}
 	}

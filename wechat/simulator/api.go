@@ -16,10 +16,31 @@ const (
 	PathCode2Session = "/sns/jscode2session"
 	PathToken        = "/cgi-bin/token"
 	PathStableToken  = "/cgi-bin/stable_token"
+	PathPhoneNumber  = "/wxa/business/getuserphonenumber"
+	PathCheckSession = "/wxa/checksession"
+	PathResetSession = "/wxa/resetusersessionkey"
 )
 
+// endpoint is one path and what answers it.
+type endpoint struct {
+	path   string
+	handle func(*Simulator, *call)
+}
+
+// endpoints are all of them.
+func endpoints() []endpoint {
+	return []endpoint{
+		{PathCode2Session, (*Simulator).code2Session},
+		{PathToken, (*Simulator).classicToken},
+		{PathStableToken, (*Simulator).stableToken},
+		{PathPhoneNumber, (*Simulator).exchangePhone},
+		{PathCheckSession, (*Simulator).checkSession},
+		{PathResetSession, (*Simulator).resetSession},
+	}
+}
+
 // The content types, odd as they are: /sns names no charset for its JSON, and
-// /cgi-bin has a parameter of its own making.
+// the others have a parameter of their own making.
 var (
 	typeSNS = []string{"text/plain"}
 	typeCGI = []string{"application/json; encoding=utf-8"}
@@ -30,9 +51,11 @@ var errmsgs = map[int]string{
 	-1:    "system error",
 	40001: "invalid credential, access_token is invalid or not latest",
 	40002: "invalid grant_type",
+	40003: "invalid openid",
 	40013: "invalid appid",
 	40014: "invalid access_token",
 	40029: "invalid code",
+	40097: "invalid args",
 	40125: "invalid appsecret",
 	40163: "code been used",
 	40164: "invalid ip",
@@ -42,6 +65,7 @@ var errmsgs = map[int]string{
 	41002: "appid missing",
 	41004: "appsecret missing",
 	41008: "missing code",
+	41009: "missing openid",
 	42001: "access_token expired",
 	42003: "code expired",
 	43001: "require GET method",
@@ -55,6 +79,9 @@ var errmsgs = map[int]string{
 	50004: "token use forbidden",
 	50007: "account frozen",
 	61004: "access clientip is not registered",
+	87007: "session_key is not existd or expired",
+	87008: "invalid sig_method",
+	87009: "invalid signature",
 	89501: "pending confirmation",
 	89503: "admin confirmation required",
 	89506: "IP refused",
@@ -63,66 +90,82 @@ var errmsgs = map[int]string{
 
 // call is one request to WeChat's side, and what becomes of it.
 type call struct {
-	r       *http.Request
-	now     time.Time
-	sns     bool // /sns writes its errors and content type its own way
-	forced  *Fault
-	appid   string
-	jsCode  string
-	errcode int
-	body    []byte // the answer
+	r         *http.Request
+	path      string // r's, as one of the constants
+	now       time.Time
+	forced    *Fault
+	appid     string
+	jsCode    string
+	phoneCode string
+	errcode   int
+	body      []byte // the answer
 }
+
+// sns says that errors and content type are written the way of /sns.
+func (c *call) sns() bool { return c.path == PathCode2Session }
 
 // API returns WeChat's side. It speaks HTTP/1.1 faults only where the
 // connection can be hijacked, and aborts the request elsewhere.
 func (s *Simulator) API() http.Handler {
-	return http.HandlerFunc(s.serveAPI)
+	table := endpoints()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, e := range table {
+			if e.path == r.URL.Path {
+				s.serveAPI(w, r, e)
+				return
+			}
+		}
+		http.NotFound(w, r)
+	})
 }
 
 var bodies = sync.Pool{New: func() any { b := make([]byte, 0, 512); return &b }}
 
-func (s *Simulator) serveAPI(w http.ResponseWriter, r *http.Request) {
-	var handle func(*Simulator, *call)
-	switch r.URL.Path {
-	case PathCode2Session:
-		handle = (*Simulator).code2Session
-	case PathToken:
-		handle = (*Simulator).classicToken
-	case PathStableToken:
-		handle = (*Simulator).stableToken
-	default:
-		http.NotFound(w, r)
-		return
-	}
+func (s *Simulator) serveAPI(w http.ResponseWriter, r *http.Request, e endpoint) {
 	buf := bodies.Get().(*[]byte)
-	c := call{r: r, now: s.now(), sns: r.URL.Path == PathCode2Session, body: (*buf)[:0]}
+	c := call{r: r, path: e.path, now: s.now(), body: (*buf)[:0]}
 	defer func() { *buf = c.body[:0]; bodies.Put(buf) }()
 
-	fault := s.faults.take(r.URL.Path)
+	fault := s.faults.take(e.path)
 	if fault == nil {
-		handle(s, &c)
+		e.handle(s, &c)
 		s.record(&c, fault, http.StatusOK)
 		c.write(w)
 		return
 	}
 	if fault.Kind == FaultErrcode {
 		c.forced = fault
-		handle(s, &c)
+		e.handle(s, &c)
 		s.record(&c, fault, http.StatusOK)
 		c.write(w)
 		return
 	}
 	if fault.processes() {
-		handle(s, &c)
-	} else if r.Method == http.MethodGet {
-		c.appid, c.jsCode = query(r, "appid"), query(r, "js_code")
+		e.handle(s, &c)
+	} else {
+		s.note(&c)
 	}
 	s.record(&c, fault, fault.status())
 	fault.perform(w, &c)
 }
 
+// note takes for the request log what a request is about that is not processed.
+func (s *Simulator) note(c *call) {
+	switch {
+	case c.path == PathPhoneNumber:
+		body, _ := readBody(c.r)
+		in, _ := readPhoneRequest(body)
+		c.phoneCode = in.Code
+	case c.r.Method == http.MethodGet:
+		c.appid, c.jsCode = query(c.r, "appid"), query(c.r, "js_code")
+	}
+	if value := query(c.r, "access_token"); value != "" {
+		_, c.appid = s.CheckToken(value)
+	}
+}
+
 func (c *call) header(h http.Header) {
-	if c.sns {
+	if c.sns() {
 		h["Content-Type"] = typeSNS
 	} else {
 		h["Content-Type"] = typeCGI
@@ -143,7 +186,7 @@ func (c *call) failText(errcode int, text string) {
 	b = strconv.AppendInt(b, int64(errcode), 10)
 	b = append(b, `,"errmsg":"`...)
 	b = appendJSON(b, text)
-	if c.sns {
+	if c.sns() {
 		b = append(b, ',')
 	}
 	b = append(b, " rid: "...)
@@ -227,7 +270,7 @@ func (s *Simulator) code2Session(c *call) {
 // spending one step.
 func (s *Simulator) exchange(c *call, a *app) {
 	now := c.now.UnixNano()
-	found, ok := s.codes[c.jsCode]
+	found, ok := s.codes.items[c.jsCode]
 	if ok && !found.member.user.admit(c.now) {
 		c.fail(45011)
 		return
@@ -239,7 +282,7 @@ func (s *Simulator) exchange(c *call, a *app) {
 	case found.member.app != a:
 		if a.BurnOn40029 && !found.used {
 			found.used = true
-			s.codes[c.jsCode] = found
+			s.codes.items[c.jsCode] = found
 		}
 		c.fail(40029)
 		return
@@ -254,7 +297,7 @@ func (s *Simulator) exchange(c *call, a *app) {
 		return
 	}
 	found.used = true
-	s.codes[c.jsCode] = found
+	s.codes.items[c.jsCode] = found
 	m := found.member
 	m.expires = now + int64(sessionKeyLife)
 	if m.platform != a.OpenPlatform {
@@ -268,11 +311,7 @@ func (s *Simulator) exchange(c *call, a *app) {
 
 func (c *call) succeed(a *app, m *member) {
 	b := append(c.body, `{"session_key":"`...)
-	if a.EscapeSlashes {
-		b = append(b, strings.ReplaceAll(m.sessionKey, "/", `\/`)...)
-	} else {
-		b = append(b, m.sessionKey...)
-	}
+	b = append(b, a.slashes(m.sessionKey)...)
 	b = append(b, '"')
 	if a.LegacyExpiresIn {
 		b = append(b, `,"expires_in":7200`...)
@@ -289,6 +328,14 @@ func (c *call) succeed(a *app, m *member) {
 		b = append(b, `,"errcode":0,"errmsg":"ok"`...)
 	}
 	c.body = append(b, '}')
+}
+
+// slashes writes / the way the app's answers do.
+func (a *app) slashes(text string) string {
+	if a.EscapeSlashes {
+		return strings.ReplaceAll(text, "/", `\/`)
+	}
+	return text
 }
 
 // admit counts a call of the user and reports whether it is within the limit

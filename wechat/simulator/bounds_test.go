@@ -15,8 +15,8 @@ func TestBounds(t *testing.T) {
 	for range MaxCodes {
 		mint(t, s, testApp, "ann")
 	}
-	if len(s.codes) > MaxCodes || len(s.queue.items)-s.queue.head > MaxCodes || len(s.queue.items) > 3*MaxCodes {
-		t.Errorf("%d codes, queue of %d", len(s.codes), len(s.queue.items))
+	if len(s.codes.items) > MaxCodes || len(s.codes.queue.items)-s.codes.queue.head > MaxCodes || len(s.codes.queue.items) > 3*MaxCodes {
+		t.Errorf("%d codes, queue of %d", len(s.codes.items), len(s.codes.queue.items))
 	}
 	if got := errcodeOf(t, exchange(s, testApp, first)); got != 40029 {
 		t.Errorf("the forgotten code: %d", got)
@@ -26,7 +26,7 @@ func TestBounds(t *testing.T) {
 	for range MaxCodes / 32 {
 		mint(t, s, testApp, "ann")
 	}
-	if n := len(s.codes); n > MaxCodes/16 {
+	if n := len(s.codes.items); n > MaxCodes/16 {
 		t.Errorf("%d codes are left", n)
 	}
 	for i := range MaxRequests + 10 {

@@ -171,14 +171,14 @@ func TestControlActions(t *testing.T) {
 	call("GET", "requests", "", `{"total":0,"requests":[]}`)
 	call("POST", "reset", "", `{"ok":true}`)
 
-	if body := get(s, "/control/?format=text").Body.String(); !strings.Contains(body, "POST /control/login\n") || strings.Count(body, "\n") != 20 {
+	if body := get(s, "/control/?format=text").Body.String(); !strings.Contains(body, "POST /control/login\n") || strings.Count(body, "\n") != 23 {
 		t.Errorf("list: %s", body)
 	}
 }
 
 func TestUnknownPathOfAPI(t *testing.T) {
 	s := newSimulator(t)
-	if w := get(s, "/wxa/business/getuserphonenumber"); w.Code != 404 {
+	if w := get(s, "/wxa/getwxacodeunlimit"); w.Code != 404 {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	w := httptest.NewRecorder()
@@ -197,6 +197,9 @@ func FuzzControl(f *testing.F) {
 		{"clock", "advance=1h", ``},
 		{"users", "limit=5&appid=wx0123456789abcdef", ``},
 		{"login", "a=%zz", `{"a":{"b":[]}}`},
+		{"phone", "", `{"appid":"wx0123456789abcdef","user":"ann","phone":"13800138000","country_code":86}`},
+		{"opendata", "kind=phone&age=1s", `appid=wx0123456789abcdef&user=ann`},
+		{"event", "", `{"event":"user_info_modified","token":"tokenA1"}`}, // without an address
 	} {
 		f.Add(seed[0], seed[1], []byte(seed[2]))
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,11 +19,11 @@ import (
 // FaultKind says what goes wrong.
 type FaultKind string
 
-// The kinds of fault. Those that process the request first may spend the
-// js_code; after the others it is still good.
+// The kinds of fault. Those that process the request first may spend the code;
+// after the others it is still good.
 const (
 	// FaultErrcode answers Errcode (and Errmsg) where WeChat would answer it:
-	// after the check of the AppSecret, before that of the code.
+	// after the check of the AppSecret or access token, before that of the code.
 	FaultErrcode FaultKind = "errcode"
 	// FaultDelay processes the request, then waits Delay before it answers.
 	FaultDelay FaultKind = "delay"
@@ -78,10 +79,12 @@ const (
 )
 
 func (f *Fault) validate() error {
-	switch f.Endpoint {
-	case "", PathCode2Session, PathToken, PathStableToken:
-	default:
-		return fmt.Errorf("endpoint is %s, %s, %s or empty", PathCode2Session, PathToken, PathStableToken)
+	var paths []string
+	for _, e := range endpoints() {
+		paths = append(paths, e.path)
+	}
+	if f.Endpoint != "" && !slices.Contains(paths, f.Endpoint) {
+		return fmt.Errorf("endpoint is %s or empty", strings.Join(paths, ", "))
 	}
 	if f.Count < 0 || f.Count > 1_000_000 {
 		return errors.New("count is 0 to 1000000")

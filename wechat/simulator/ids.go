@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -28,6 +29,29 @@ func newJSCode() string {
 		}
 	}
 	return string(b[:])
+}
+
+// newPhoneCode returns 64 lower-case hex digits.
+func newPhoneCode() string {
+	var b [32]byte
+	randomBytes(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// appendHint appends 9 and 6 alphanumeric characters, as some errors have
+// before the rid.
+func appendHint(b []byte) []byte {
+	for i, n := 0, rand.Uint64(); i < 15; i++ {
+		if i == 8 {
+			n = rand.Uint64()
+		}
+		if i == 9 {
+			b = append(b, '-')
+		}
+		b = append(b, alphanumeric[n%62])
+		n /= 62
+	}
+	return b
 }
 
 // newSessionKey returns 16 random bytes in base64: 24 characters.
@@ -87,7 +111,29 @@ func (s *Simulator) mac(parts ...string) string {
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 }
 
-// codeQueue holds js_codes, oldest first.
+// codeTable holds codes, up to MaxCodes.
+type codeTable struct {
+	items map[string]code
+	queue codeQueue
+}
+
+func newCodeTable() codeTable { return codeTable{items: map[string]code{}} }
+
+// add drops expired codes, a few per call, and then adds c, which was created now.
+func (t *codeTable) add(text string, c code) {
+	for range 64 {
+		oldest, ok := t.queue.front()
+		if !ok || len(t.items) < MaxCodes && c.created-t.items[oldest].created <= int64(codeLife) {
+			break
+		}
+		delete(t.items, oldest)
+		t.queue.pop()
+	}
+	t.items[text] = c
+	t.queue.push(text)
+}
+
+// codeQueue holds codes or tokens, oldest first.
 type codeQueue struct {
 	items []string
 	head  int

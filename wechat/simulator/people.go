@@ -20,25 +20,8 @@ func (s *Simulator) Login(appid, user string) (jsCode string, err error) {
 		s.rotateAfter >= 0 && now-m.rotated > int64(s.rotateAfter) {
 		m.rotate(now)
 	}
-	s.evictCodes(now)
-	s.codes[fresh] = code{member: m, created: now}
-	s.queue.push(fresh)
+	s.codes.add(fresh, code{member: m, created: now})
 	return fresh, nil
-}
-
-// evictCodes drops expired codes, a few per call, and keeps room for one more.
-func (s *Simulator) evictCodes(now int64) {
-	for range 64 {
-		oldest, ok := s.queue.front()
-		if !ok {
-			return
-		}
-		if len(s.codes) < MaxCodes && now-s.codes[oldest].created <= int64(codeLife) {
-			return
-		}
-		delete(s.codes, oldest)
-		s.queue.pop()
-	}
 }
 
 // member returns the user within the app and makes both where needed. The
@@ -56,7 +39,7 @@ func (s *Simulator) member(appid, name string) (*member, error) {
 		return nil, err
 	}
 	m := &member{user: u, app: a, openID: s.openID(appid, name)}
-	a.members[name] = m
+	a.members[name], a.openIDs[m.openID] = m, m
 	return m, nil
 }
 
@@ -132,8 +115,8 @@ func (s *Simulator) ExpireSessionKey(appid, user string) error {
 	return nil
 }
 
-// ExpireCodes makes every outstanding js_code of a user in the app too old,
-// and returns how many there were.
+// ExpireCodes makes every outstanding js_code and phone code of a user in the
+// app too old, and returns how many there were.
 func (s *Simulator) ExpireCodes(appid, user string) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -142,11 +125,13 @@ func (s *Simulator) ExpireCodes(appid, user string) (int, error) {
 		return 0, err
 	}
 	n := 0
-	for text, c := range s.codes {
-		if c.member == m && !c.used {
-			c.created -= int64(codeLife) + 1
-			s.codes[text] = c
-			n++
+	for _, table := range []codeTable{s.codes, s.phones} {
+		for text, c := range table.items {
+			if c.member == m && !c.used {
+				c.created -= int64(codeLife) + 1
+				table.items[text] = c
+				n++
+			}
 		}
 	}
 	return n, nil

@@ -8,14 +8,16 @@ import (
 
 // Request is an entry of the request log: one request to WeChat's side.
 type Request struct {
-	Time    time.Time `json:"time"` // of the simulated clock
-	Method  string    `json:"method"`
-	Path    string    `json:"path"`
-	AppID   string    `json:"appid"`
-	JSCode  string    `json:"js_code,omitempty"` // as sent, cut to 256 bytes
-	Status  int       `json:"status"`            // 0 where the connection was broken or left hanging
-	Errcode int       `json:"errcode"`           // as decided, even where a fault then lost the answer
-	Fault   FaultKind `json:"fault,omitempty"`
+	Time   time.Time `json:"time"` // of the simulated clock
+	Method string    `json:"method"`
+	Path   string    `json:"path"`
+	AppID  string    `json:"appid"`
+	JSCode string    `json:"js_code,omitempty"` // as sent, cut to 256 bytes
+	// PhoneCode is the code of getuserphonenumber, as sent, cut to 256 bytes.
+	PhoneCode string    `json:"phone_code,omitempty"`
+	Status    int       `json:"status"`  // 0 where the connection was broken or left hanging
+	Errcode   int       `json:"errcode"` // as decided, even where a fault then lost the answer
+	Fault     FaultKind `json:"fault,omitempty"`
 }
 
 // requests is a ring of the newest requests.
@@ -29,8 +31,9 @@ func (s *Simulator) record(c *call, f *Fault, status int) {
 	// Clones, because the path and the code lie in the buffer of the whole
 	// request line.
 	e := Request{
-		Time: c.now, Method: strings.Clone(cut(c.r.Method)), Path: knownPath(c.r.URL.Path),
-		AppID: strings.Clone(cut(c.appid)), JSCode: strings.Clone(cut(c.jsCode)), Status: status, Errcode: c.errcode,
+		Time: c.now, Method: strings.Clone(cut(c.r.Method)), Path: c.path,
+		AppID: strings.Clone(cut(c.appid)), JSCode: strings.Clone(cut(c.jsCode)),
+		PhoneCode: strings.Clone(cut(c.phoneCode)), Status: status, Errcode: c.errcode,
 	}
 	if f != nil {
 		e.Fault = f.Kind
@@ -44,16 +47,6 @@ func (s *Simulator) record(c *call, f *Fault, status int) {
 		q.ring[q.total%MaxRequests] = e
 	}
 	q.total++
-}
-
-func knownPath(path string) string {
-	switch path {
-	case PathCode2Session:
-		return PathCode2Session
-	case PathToken:
-		return PathToken
-	}
-	return PathStableToken
 }
 
 func (q *requests) clear() {

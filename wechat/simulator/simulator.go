@@ -1,6 +1,7 @@
-// Package simulator stands in for api.weixin.qq.com: code2Session and both
-// kinds of server access token, answered as WeChat answers them, down to the
-// order of JSON members and the odd content types.
+// Package simulator stands in for api.weixin.qq.com: code2Session, both kinds
+// of server access token, phone numbers and the session_key APIs, answered as
+// WeChat answers them, down to the order of JSON members and the odd content
+// types. It also makes open data and pushes events.
 //
 // It serves two handlers: [Simulator.API], WeChat's side, and
 // [Simulator.Control], which does what in reality happens inside the WeChat
@@ -21,8 +22,8 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of what a simulator keeps. Beyond MaxCodes the oldest js_code is
-// forgotten; beyond the others a call fails.
+// Limits of what a simulator keeps. Beyond MaxCodes, of js_codes and of phone
+// codes, the oldest is forgotten; beyond the others a call fails.
 const (
 	MaxApps     = 1000
 	MaxUsers    = 1_000_000
@@ -100,8 +101,8 @@ type Simulator struct {
 	mu     sync.Mutex // guards the fields below and all they hold
 	apps   map[string]*app
 	users  map[string]*user
-	codes  map[string]code
-	queue  codeQueue
+	codes  codeTable // js_codes
+	phones codeTable // phone codes
 	tokens tokenTable
 }
 
@@ -109,6 +110,7 @@ type app struct {
 	App
 	allowed []netip.Prefix
 	members map[string]*member // by user
+	openIDs map[string]*member // the same by openid
 	classic tokenFamily
 	stable  tokenFamily
 }
@@ -116,6 +118,7 @@ type app struct {
 type user struct {
 	name   string
 	risk   Risk
+	phone  phone // empty while it is the one he has by his name
 	minute int64 // the minute that calls counts
 	calls  int
 }
@@ -132,10 +135,12 @@ type member struct {
 	expires    int64
 }
 
+// code is a js_code or a phone code.
 type code struct {
 	member  *member
 	created int64
 	used    bool
+	phone   phone // of a phone code: the number that was given
 }
 
 // New returns a simulator. It panics when an app is incomplete or named twice;
@@ -167,9 +172,10 @@ func New(o Options) *Simulator {
 
 // clear forgets everything but the apps.
 func (s *Simulator) clear() {
-	s.users, s.codes, s.queue, s.tokens = map[string]*user{}, map[string]code{}, codeQueue{}, newTokenTable()
+	s.users, s.codes, s.phones, s.tokens = map[string]*user{}, newCodeTable(), newCodeTable(), newTokenTable()
 	for _, a := range s.apps {
-		a.members, a.classic, a.stable = map[string]*member{}, tokenFamily{}, tokenFamily{}
+		a.members, a.openIDs = map[string]*member{}, map[string]*member{}
+		a.classic, a.stable = tokenFamily{}, tokenFamily{}
 	}
 }
 
@@ -211,7 +217,7 @@ func (s *Simulator) AddApp(a App) error {
 	if len(s.apps) >= MaxApps {
 		return fmt.Errorf("there are %d apps already, the most there may be", MaxApps)
 	}
-	s.apps[a.AppID] = &app{App: a, allowed: allowed, members: map[string]*member{}}
+	s.apps[a.AppID] = &app{App: a, allowed: allowed, members: map[string]*member{}, openIDs: map[string]*member{}}
 	return nil
 }
 

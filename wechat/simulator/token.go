@@ -93,15 +93,19 @@ func (t *tokenTable) replace(f *tokenFamily, appid string, now time.Time, overla
 // meet, and the app the token is of: 0, 41001 (missing), 40014 (malformed),
 // 40001 (unknown or replaced) or 42001 (expired).
 func (s *Simulator) CheckToken(value string) (errcode int, appid string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.checkToken(value, s.now())
+}
+
+// checkToken is CheckToken for who holds mu.
+func (s *Simulator) checkToken(value string, now time.Time) (errcode int, appid string) {
 	if value == "" {
 		return 41001, ""
 	}
 	if len(value) < minTokenCharacter || !strings.Contains(value, "_") {
 		return 40014, ""
 	}
-	now := s.now()
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	t := s.tokens.byValue[value]
 	switch {
 	case t == nil:
@@ -112,6 +116,28 @@ func (s *Simulator) CheckToken(value string) (errcode int, appid string) {
 		return 42001, t.appid
 	}
 	return 0, t.appid
+}
+
+// staleToken is the text of 40001 where a token is used; where one is asked
+// for, errmsgs has it.
+const staleToken = "invalid credential, access_token is invalid or not latest, could get access_token by getStableAccessToken, " +
+	"more details at https://mmbizurl.cn/s/JtxxFh33r"
+
+// authorize returns the app of the request's access token, or nil after an
+// error. The caller holds mu.
+func (s *Simulator) authorize(c *call) *app {
+	errcode, appid := s.checkToken(query(c.r, "access_token"), c.now)
+	c.appid = appid
+	a := s.apps[appid]
+	switch {
+	case errcode == 40001:
+		c.failText(errcode, staleToken)
+	case errcode != 0:
+		c.fail(errcode)
+	default:
+		return a
+	}
+	return nil
 }
 
 // ExpireTokens ends the access tokens of an app at once, as if their two
