@@ -63,7 +63,7 @@ func (p *Provider) parseAccessToken(token string) (accessTokenPayload, error) {
 	}
 	now := time.Now().Unix()
 	if claims.Issuer != p.issuer || claims.Subject == "" || claims.ClientID == "" || claims.JTI == "" ||
-		len(claims.Audience) == 0 || claims.IssuedAt == 0 || claims.Expires <= now {
+		len(claims.Audience) == 0 || slices.Contains(claims.Audience, "") || claims.IssuedAt <= 0 || claims.Expires <= now {
 		return claims, errTokenRefused
 	}
 	return claims, nil

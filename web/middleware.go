@@ -18,7 +18,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 
 	"github.com/wxidp/wxidp/internal/limit"
@@ -109,7 +108,7 @@ func (s *Server) measure(next http.Handler) http.Handler {
 		start := time.Now()
 		recorder := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
 		defer func() {
-			route := chi.RouteContext(r.Context()).RoutePattern()
+			route := r.Pattern // set by chi
 			if route == "" {
 				route = "none"
 			}

@@ -203,7 +203,7 @@ func (c *Client) SetApps(apps []App) {
 		} else {
 			n.codes = c.newBreaker(a.AppID, apiCode2Session)
 		}
-		if was != nil && was.Secret == a.Secret {
+		if was != nil && was.Secret.Equal(a.Secret) {
 			n.tokens = was.tokens
 		} else {
 			n.tokens = c.newTokenSource(a)
