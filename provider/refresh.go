@@ -139,7 +139,7 @@ func (h *refreshGrant) refusal(ctx context.Context, sess *session, result storag
 	case storage.RotateReused:
 		reason = "reuse"
 		h.p.warn(ctx, sess.req, "token.reuse_detected",
-			slog.String("family", result.Family.ID.String()), slog.String("client_id", sess.client.ID),
+			slog.String("sid", result.Family.ID.String()), slog.String("client_id", sess.client.ID),
 			slog.String("sub", result.Family.UserID), slog.Bool("successor_used", result.SuccessorUsed))
 	case storage.RotateRevoked:
 		reason = "revoked"
