@@ -72,7 +72,7 @@ func runChild(role string, args []string) error {
 	case "verify":
 		return timed(*length, 1, verifier())
 	case "http":
-		return serveCeiling(*size)
+		return serveCeiling(*size, *target)
 	case "outbound":
 		return callOut(*length, *target, *workers)
 	case "store":
@@ -169,24 +169,32 @@ func verifier() func() error {
 }
 
 // serveCeiling is the least that net/http does: no router, no middleware, the
-// same limits as wxidp's server.
-func serveCeiling(size int) error {
+// same limits as wxidp's server. /form answers a form, /relay after a call to
+// code2Session at target.
+func serveCeiling(size int, target string) error {
 	reply := []byte(strings.Repeat("x", size))
 	length := strconv.Itoa(size)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /hello", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "hello\n")
 	})
-	mux.HandleFunc("POST /form", func(w http.ResponseWriter, r *http.Request) {
-		if err := r.ParseForm(); err != nil || r.PostForm.Get("grant_type") == "" {
-			http.Error(w, "no form", http.StatusBadRequest)
+	client := newCaller(maxConnections)
+	answer := func(w http.ResponseWriter, r *http.Request, call bool) {
+		err := r.ParseForm()
+		if err == nil && call {
+			err = code2Session(client, target+r.PostForm.Get("js_code"))
+		}
+		if err != nil || r.PostForm.Get("grant_type") == "" {
+			http.Error(w, "no form, or no session", http.StatusBadRequest)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("Content-Length", length)
 		_, _ = w.Write(reply)
-	})
+	}
+	mux.HandleFunc("POST /form", func(w http.ResponseWriter, r *http.Request) { answer(w, r, false) })
+	mux.HandleFunc("POST /relay", func(w http.ResponseWriter, r *http.Request) { answer(w, r, true) })
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -214,26 +222,34 @@ func callOut(length time.Duration, target string, workers int) error {
 		codes = append(codes, lines.Text())
 	}
 	var next atomic.Int64
-	client := http.Client{
-		Transport: &http.Transport{MaxIdleConnsPerHost: workers, DisableCompression: true},
-		Timeout:   answerTimeout,
-	}
+	client := newCaller(workers)
 	return timed(length, workers, func() error {
 		i := int(next.Add(1)) - 1
 		if i >= len(codes) {
 			return errNoMore
 		}
-		answer, err := client.Get(target + codes[i])
-		if err != nil {
-			return err
-		}
-		defer answer.Body.Close()
-		body, err := io.ReadAll(answer.Body)
-		if err == nil && !strings.Contains(string(body), `"openid"`) {
-			err = fmt.Errorf("code2Session: %s", body)
-		}
-		return err
+		return code2Session(client, target+codes[i])
 	})
+}
+
+func newCaller(connections int) *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{MaxIdleConnsPerHost: connections, DisableCompression: true},
+		Timeout:   answerTimeout,
+	}
+}
+
+func code2Session(client *http.Client, url string) error {
+	answer, err := client.Get(url)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err == nil && !strings.Contains(string(body), `"openid"`) {
+		err = fmt.Errorf("code2Session: %s", body)
+	}
+	return err
 }
 
 // commitAlone records sign-ins in a store of its own under the folder target.

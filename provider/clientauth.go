@@ -55,10 +55,15 @@ func (p *Provider) authenticate(ctx context.Context, engine *fosite.Fosite, r *h
 	ip, _ := ctx.Value(callerKey{}).(netip.Addr)
 	// No client has a longer id; the table of attempts keeps no longer ones.
 	attempts := claimed[:min(len(claimed), maxClientID)] + "|" + limit.Subscriber(ip).String()
-	if ok, wait := p.authFailures.Peek(attempts); !ok {
+	settings := p.settings()
+	// A public client has nothing to guess, and all phones behind one carrier
+	// share its address: failures of some must not shut out the others.
+	known := settings.client(claimed)
+	guessable := known == nil || !known.Public
+	if ok, wait := p.authFailures.Peek(attempts); guessable && !ok {
 		return nil, Limited("client_authentication", wait)
 	}
-	auth := &authentication{snapshot: p.settings()}
+	auth := &authentication{snapshot: settings}
 	client, err := engine.DefaultClientAuthenticationStrategy(context.WithValue(ctx, authenticationKey{}, auth), r, form)
 	if err == nil && client.IsPublic() && (form.Has("client_secret") || basic && hasPassword(r)) {
 		err = fail(InvalidClient, msgClientAuth).reason("public_client_with_secret")
@@ -67,16 +72,18 @@ func (p *Provider) authenticate(ctx context.Context, engine *fosite.Fosite, r *h
 		return client, nil
 	}
 	refusal := AsError(err)
-	if refusal.Code == InvalidClient {
-		p.authFailures.Allow(attempts)
-		if basic {
-			refusal.Scheme = "Basic"
-		}
-	} else if form.Has("client_assertion") && (refusal.Code == InvalidRequest || refusal.Code == ServerError) {
+	if form.Has("client_assertion") && (refusal.Code == InvalidRequest || refusal.Code == ServerError) {
 		// fosite says invalid_request where an assertion names no usable key,
 		// and has no code at all for one whose time has not come or is over.
 		refusal = fail(InvalidClient, msgClientAuth).reason("client_assertion").because(refusal.Cause)
-		p.authFailures.Allow(attempts)
+	}
+	if refusal.Code == InvalidClient {
+		if guessable {
+			p.authFailures.Allow(attempts)
+		}
+		if basic {
+			refusal.Scheme = "Basic"
+		}
 	}
 	return nil, refusal
 }

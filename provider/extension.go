@@ -189,8 +189,9 @@ func (p *Provider) mint(sess *session, family storage.Family, withRefresh bool) 
 			expires = end
 		}
 	}
+	sid := family.ID.String()
 	access, err := p.accessToken(sess, accessClaims{
-		subject: family.UserID, sid: family.ID.String(), issued: now, expires: expires, authTime: family.AuthTime,
+		subject: family.UserID, sid: sid, issued: now, expires: expires, authTime: family.AuthTime,
 	})
 	if err != nil {
 		return nil, err
@@ -200,7 +201,7 @@ func (p *Provider) mint(sess *session, family storage.Family, withRefresh bool) 
 		ExpiresIn:   expires.Sub(now),
 		Scope:       joinScope(sess.scope),
 		Subject:     family.UserID,
-		FamilyID:    family.ID.String(),
+		FamilyID:    sid,
 	}
 	if withRefresh && sess.client.may(GrantRefreshToken) {
 		if out.RefreshToken, err = p.refreshToken(family); err != nil {
@@ -208,7 +209,7 @@ func (p *Provider) mint(sess *session, family storage.Family, withRefresh bool) 
 		}
 	}
 	if slices.Contains(sess.scope, "openid") {
-		out.IDToken, err = p.idToken(sess, family, access, now)
+		out.IDToken, err = p.idToken(sess, family, sid, access, now)
 	}
 	return out, err
 }

@@ -95,7 +95,7 @@ func (p *Provider) Token(ctx context.Context, req Request) (*TokenResponse, erro
 	if grantType == "" {
 		return about, fail(InvalidRequest, msgParamMissing.with("grant_type")).reason("missing_grant_type")
 	}
-	if !p.knows(grantType) {
+	if !p.types[grantType] {
 		return about, fail(UnsupportedGrantType, msgGrantUnknown).reason("grant_type")
 	}
 	about.GrantType = grantType
@@ -135,15 +135,6 @@ func (p *Provider) Token(ctx context.Context, req Request) (*TokenResponse, erro
 
 // maxListed bounds the values of scope and of audience in one request.
 const maxListed = 256
-
-func (p *Provider) knows(grantType string) bool {
-	for _, handler := range p.handlers {
-		if slices.Contains(handler.grantTypes(), grantType) {
-			return true
-		}
-	}
-	return false
-}
 
 // isFor reports whether requester asks for exactly this grant type.
 func isFor(requester fosite.AccessRequester, grantType string) bool {

@@ -120,10 +120,17 @@ func spoken(tag language.Tag) string {
 	return ""
 }
 
+// Header values that every answer shares. Nobody may change them in place.
+var (
+	typeJSON     = []string{"application/json"}
+	valueNoStore = []string{"no-store"}
+	valueNoSniff = []string{"nosniff"}
+)
+
 // writeJSON writes a body at once, with its length.
 func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	header := w.Header()
-	header.Set("Content-Type", "application/json")
+	header["Content-Type"] = typeJSON
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	// The client may be gone; there is nobody else to tell.

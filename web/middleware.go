@@ -97,7 +97,7 @@ func (s *Server) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		header := w.Header()
 		header.Set(requestIDHeader, ids.next())
-		header.Set("X-Content-Type-Options", "nosniff")
+		header["X-Content-Type-Options"] = valueNoSniff
 		next.ServeHTTP(w, r)
 	})
 }

@@ -42,5 +42,5 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) error {
 
 // noStore forbids caches to keep an answer (RFC 6749 §5.1).
 func noStore(w http.ResponseWriter) {
-	w.Header().Set("Cache-Control", "no-store")
+	w.Header()["Cache-Control"] = valueNoStore
 }

@@ -326,6 +326,7 @@ func TestAssertionReplay(t *testing.T) {
 		t.Errorf("replayed at another endpoint: %v", out)
 	}
 	s.stop()
+	testHTTP.CloseIdleConnections() // a kept one may still look alive
 	s.start()
 	if out := machineToken(s, withAssertion(token)); out.Status != 401 {
 		t.Errorf("replayed after a restart: %v", out)
@@ -402,5 +403,22 @@ func TestThreat26SecretGuessing(t *testing.T) {
 	out := s.Token(signInForm(s.Code(testAppID, "alice")), attacker)
 	if out.Status != 200 {
 		t.Errorf("another client from the same address: %v", out)
+	}
+}
+
+// TestThreat26PublicClient: a public client has no secret to guess, so nobody
+// can shut out the others behind the same address by guessing one.
+func TestThreat26PublicClient(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, manyPhones())
+	carrier := from(netip.MustParseAddr("203.0.113.66"))
+	for i := range 30 {
+		out := s.Token(signInForm("x", "client_secret", "guess-"+strconv.Itoa(i)), carrier)
+		if out.Status != 401 {
+			t.Fatalf("guess %d: %v", i, out)
+		}
+	}
+	if out := s.Token(signInForm(s.Code(testAppID, "alice")), carrier); out.Status != 200 {
+		t.Errorf("an honest user behind the same address: %v", out)
 	}
 }

@@ -277,7 +277,7 @@ func TestKilledUnderLoad(t *testing.T) {
 	s := prepareServer(t, withoutLimits())
 	random := rand.New(rand.NewPCG(crashSeed, 0))
 	fleet := newFleet(s)
-	rounds, budget := 50, 100*time.Second
+	rounds, budget := 50, 75*time.Second
 	if testing.Short() {
 		rounds = 8
 	}

@@ -147,7 +147,7 @@ func TestThreat43NearlyFullDisk(t *testing.T) {
 	check()
 	s.makeRoom(c)
 	c.Kill()
-	c = serveChild(t, s)
+	serveChild(t, s)
 	check()
 	for _, family := range kept[len(kept)-20:] {
 		if out := s.Refresh(family.refresh); (out.Status == http.StatusOK) == dead[family.access] {

@@ -239,7 +239,7 @@ func TestCallerHangsUp(t *testing.T) {
 	s := startServer(t, manyPhones())
 	key := header("Idempotency-Key", "tap-1")
 	code := s.Code(testAppID, "alice")
-	inject(t, s, simulator.Fault{Kind: simulator.FaultDelay, Delay: 300 * time.Millisecond, Count: 1})
+	inject(t, s, simulator.Fault{Kind: simulator.FaultDelay, Delay: 1500 * time.Millisecond, Count: 1})
 	hangUp(t, s, code, key, phone())
 
 	first, second := s.Token(signInForm(code), key, phone()), s.Token(signInForm(code), key, phone())

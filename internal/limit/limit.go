@@ -45,10 +45,20 @@ func New(rate Rate, maxKeys int) *Limiter {
 	return l
 }
 
-// SetRate changes the rate for all keys from now on.
+// SetRate changes the rate for all keys from now on. What a key has used up at
+// another rate is forgotten, or a limit that was raised would not count for up
+// to a minute.
 func (l *Limiter) SetRate(rate Rate) {
 	rate.Burst = max(1, rate.Burst)
-	l.rate.Store(&rate)
+	if old := l.rate.Swap(&rate); old == nil || *old == rate {
+		return
+	}
+	for i := range l.shards {
+		s := &l.shards[i]
+		s.mu.Lock()
+		clear(s.tat)
+		s.mu.Unlock()
+	}
 }
 
 // Allow counts one event for key and reports whether it is within the rate.
