@@ -11,7 +11,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -26,7 +25,6 @@ import (
 	"github.com/wxidp/wxidp/internal/seal"
 	"github.com/wxidp/wxidp/storage"
 	"github.com/wxidp/wxidp/storage/bolt"
-	"github.com/wxidp/wxidp/web"
 )
 
 // measured is what a child says of its work.
@@ -168,8 +166,8 @@ func verifier() func() error {
 	})
 }
 
-// serveCeiling is the least that net/http does: no router, no middleware, the
-// same limits as wxidp's server. /form answers a form, /relay after a call to
+// serveCeiling is the least that net/http does: no router, no middleware, and
+// the limits of a connection that wxidp sets. /form answers a form, /relay after a call to
 // code2Session at target.
 func serveCeiling(size int, target string) error {
 	reply := []byte(strings.Repeat("x", size))
@@ -199,7 +197,14 @@ func serveCeiling(size int, target string) error {
 	if err != nil {
 		return err
 	}
-	server := web.HTTPServer(mux, slog.New(slog.DiscardHandler))
+	server := &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       60 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+	}
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin) // ends with the parent
 		_ = server.Close()

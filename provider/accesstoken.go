@@ -108,7 +108,7 @@ func (p *Provider) activeAccessToken(ctx context.Context, token string) (activeT
 	if claims.SID != "" {
 		family := result.Family
 		if family.UserID != claims.Subject || family.ClientID != claims.ClientID ||
-			family.WeChatAppID != "" && family.WeChatAppID != active.client.WeChatAppID || !p.macKeyLives(family) {
+			!active.client.serves(family) || !p.macKeyLives(family) {
 			return activeToken{}, errTokenRefused
 		}
 		active.family = &family

@@ -108,12 +108,8 @@ func (h *proofGrants) PopulateTokenEndpointResponse(ctx context.Context, request
 }
 
 func (p *Provider) signIn(ctx context.Context, sess *session) (*TokenResponse, error) {
-	if earlier := sess.proof.earlier; earlier != nil {
-		out, err := p.mint(sess, *earlier, true)
-		if err == nil {
-			out.Repeated = true
-		}
-		return out, err
+	if sess.proof.earlier != nil {
+		return p.repeatSignIn(sess, *sess.proof.earlier)
 	}
 	request := p.newSignIn(sess)
 	result, err := p.store.SignIn(ctx, request)
@@ -141,6 +137,22 @@ func (p *Provider) signIn(ctx context.Context, sess *session) (*TokenResponse, e
 	out, err := p.mint(sess, result.Family, true)
 	if err == nil {
 		out.NewUser = result.Created
+	}
+	return out, err
+}
+
+// repeatSignIn answers a repetition with the first answer's refresh token. It
+// grants what the first request was granted and the client may still have,
+// whatever the client's defaults have become since.
+func (p *Provider) repeatSignIn(sess *session, family storage.Family) (*TokenResponse, error) {
+	sess.scope = intersect(family.Scope, sess.client.Scopes)
+	sess.audience = intersect(family.Audience, sess.client.Audience)
+	if len(sess.scope) == 0 || len(sess.audience) == 0 || !sess.client.serves(family) {
+		return nil, fail(InvalidGrant, msgIdempotencyMoved).reason("idempotency_withdrawn")
+	}
+	out, err := p.mint(sess, family, true)
+	if err == nil {
+		out.Repeated = true
 	}
 	return out, err
 }

@@ -17,7 +17,7 @@ var inactive = []byte(`{"active":false}` + "\n")
 // response body. Only confidential clients with the right may ask, and they
 // learn only of access tokens for their own audience.
 func (p *Provider) Introspect(ctx context.Context, req Request) ([]byte, error) {
-	client, err := p.authenticateRequest(ctx, req)
+	client, err := p.authenticateRequest(ctx, req, PathIntrospection)
 	if err != nil {
 		refusal := AsError(err)
 		if refusal.Code == InvalidClient {

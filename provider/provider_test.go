@@ -52,7 +52,7 @@ func TestCompactJWS(t *testing.T) {
 		"a.b.c": true, "..": true, "a.b.": true, "a-_9.Z.z": true,
 		"": false, "a.b": false, "a.b.c.d": false, "a.b.c ": false, "\na.b.c": false, "a.b.c=": false, "a+.b.c": false, `{"payload":"a.b.c"}`: false, "é.b.c": false,
 	} {
-		if got := compactJWS(token); got != want {
+		if got := oneSpelling(token); got != want {
 			t.Errorf("compactJWS(%q) = %v", token, got)
 		}
 	}
@@ -138,6 +138,17 @@ func TestAsError(t *testing.T) {
 	}
 	if got := BadRequest(http.StatusRequestEntityTooLarge, "x"); got.Code != InvalidRequest || got.Status != 413 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestThreat79ManyValues: lists that are dear to compare are not looked at.
+func TestThreat79ManyValues(t *testing.T) {
+	b := newBench(t)
+	for name, reason := range map[string]string{"scope": "too_many_scopes", "audience": "too_many_audiences"} {
+		_, err := b.post(form("grant_type", "wechat_jscode", "client_id", testClient, "js_code", "alice:1", name, strings.Repeat("x ", maxListed)))
+		if err == nil || AsError(err).LogReason != reason {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

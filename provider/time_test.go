@@ -193,7 +193,8 @@ func TestWithoutRefreshGrant(t *testing.T) {
 	})
 }
 
-// TestSlowGuessing: one guess in six seconds stays within ten a minute.
+// TestSlowGuessing: one guess in six seconds stays within ten a minute, and
+// guessing in a client's name never shuts the client itself out.
 func TestSlowGuessing(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		b := newBench(t)
@@ -209,11 +210,14 @@ func TestSlowGuessing(t *testing.T) {
 				t.Fatalf("guess %d: %s", i, got)
 			}
 		}
-		if got := guess("api-secret"); got != TemporarilyUnavailable {
+		if got := guess("wrong"); got != TemporarilyUnavailable {
 			t.Errorf("guess 11: %q", got)
 		}
-		time.Sleep(7 * time.Second)
 		if got := guess("api-secret"); got != "" {
+			t.Errorf("the right secret meanwhile: %s", got)
+		}
+		time.Sleep(7 * time.Second)
+		if got := guess("wrong"); got != InvalidClient {
 			t.Errorf("after a pause: %s", got)
 		}
 	})

@@ -111,7 +111,8 @@ func (p *Provider) Token(ctx context.Context, req Request) (*TokenResponse, erro
 		return about, fail(InvalidTarget, msgTarget).reason("too_many_audiences")
 	}
 
-	ctx, cancel := detached(context.WithValue(ctx, callerKey{}, req.RemoteIP))
+	from := &caller{ip: req.RemoteIP, endpoint: p.issuer + PathToken}
+	ctx, cancel := detached(context.WithValue(ctx, callerKey{}, from))
 	defer cancel()
 	sess := &session{req: req, snapshot: p.settings(), nonce: form.Get("nonce")}
 	defer func() {
@@ -120,8 +121,8 @@ func (p *Provider) Token(ctx context.Context, req Request) (*TokenResponse, erro
 		}
 	}()
 	requester, err := p.engine.NewAccessRequest(ctx, req.HTTP, sess)
-	if sess.client != nil {
-		about.ClientID = sess.client.ID
+	if from.claimed != nil {
+		about.ClientID = from.claimed.ID
 	}
 	if err != nil {
 		return about, err

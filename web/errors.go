@@ -25,10 +25,13 @@ type errorBody struct {
 // unless it is the server's own fault.
 func (s *Server) writeError(w http.ResponseWriter, r *http.Request, event string, err error, attrs ...slog.Attr) {
 	e := provider.AsError(err)
+	if limit, ok := strings.CutPrefix(e.LogReason, "limit_"); ok {
+		s.Metrics.limited(limit)
+	}
 	s.logError(w, r, event, e, attrs)
 
 	header := w.Header()
-	header.Set("Cache-Control", "no-store")
+	noStore(w)
 	if e.RetryAfter > 0 {
 		seconds := (e.RetryAfter + time.Second - 1) / time.Second
 		header.Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
@@ -124,7 +127,10 @@ func spoken(tag language.Tag) string {
 var (
 	typeJSON     = []string{"application/json"}
 	valueNoStore = []string{"no-store"}
-	valueNoSniff = []string{"nosniff"}
+	valueNoCache = []string{"no-cache"}
+	// A year, as RFC 6797 §7.2 has it in its example.
+	valueStrictTransport = []string{"max-age=31536000"}
+	valueNoSniff         = []string{"nosniff"}
 )
 
 // writeJSON writes a body at once, with its length.

