@@ -43,9 +43,7 @@ func (p *Provider) authenticate(ctx context.Context, engine *fosite.Fosite, r *h
 	if refusal.Code != InvalidClient {
 		return nil, refusal
 	}
-	if r.Header.Get("Authorization") != "" {
-		refusal.Scheme = "Basic" // RFC 6749 §5.2 asks for a challenge
-	}
+	refusal = challenged(r, refusal)
 	if from.claimed != nil && from.claimed.Public {
 		return nil, refusal // there is nothing to guess
 	}
@@ -55,6 +53,15 @@ func (p *Provider) authenticate(ctx context.Context, engine *fosite.Fosite, r *h
 		return nil, Limited("client_authentication", wait)
 	}
 	return nil, refusal
+}
+
+// challenged names the scheme to use where a client tried to authenticate by
+// the Authorization header (RFC 6749 §5.2).
+func challenged(r *http.Request, refusal *Error) *Error {
+	if r.Header.Get("Authorization") != "" {
+		refusal.Scheme = "Basic"
+	}
+	return refusal
 }
 
 // maxClientID is the length of the longest client_id that can be configured.

@@ -28,7 +28,7 @@ func (p *Provider) Introspect(ctx context.Context, req Request) ([]byte, error) 
 	switch {
 	case client.Public:
 		p.warn(ctx, req, "introspect.denied", slog.String("client_id", client.ID), slog.String("reason", "public_client"))
-		return nil, fail(InvalidClient, msgClientAuth).reason("public_client")
+		return nil, challenged(req.HTTP, fail(InvalidClient, msgClientAuth).reason("public_client"))
 	case !client.Introspection:
 		p.warn(ctx, req, "introspect.denied", slog.String("client_id", client.ID), slog.String("reason", "no_right"))
 		refusal := fail(AccessDenied, msgIntrospectionForbidden).reason("introspection_not_allowed")

@@ -128,7 +128,7 @@ var (
 	typeJSON     = []string{"application/json"}
 	valueNoStore = []string{"no-store"}
 	valueNoCache = []string{"no-cache"}
-	// A year, as RFC 6797 §7.2 has it in its example.
+	// RFC 6797 §6.1; a year.
 	valueStrictTransport = []string{"max-age=31536000"}
 	valueNoSniff         = []string{"nosniff"}
 )

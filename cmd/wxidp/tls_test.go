@@ -99,6 +99,9 @@ func TestThreat89TLS(t *testing.T) {
 	if resp.StatusCode != http.StatusOK {
 		t.Errorf("discovery over HTTPS: %d", resp.StatusCode)
 	}
+	if got := resp.Header.Get("Strict-Transport-Security"); got == "" {
+		t.Error("no HSTS where TLS is served here")
+	}
 	// Plain HTTP at the HTTPS port gets nothing out.
 	if out, err := s.try(http.MethodGet, "http://"+address+"/.well-known/openid-configuration", nil); err == nil && out.Status == http.StatusOK {
 		t.Errorf("plain HTTP: %v", out)
