@@ -39,7 +39,7 @@ var mayImport = map[string][]string{
 var onlyImporters = map[string][]string{
 	"github.com/ory/":               {"provider"},
 	"github.com/go-jose/go-jose/v3": {"provider"},
-	"github.com/go-jose/go-jose/v4": {"keys", "config", "bench"},
+	"github.com/go-jose/go-jose/v4": {"keys", "provider", "config", "bench"},
 	"github.com/go-chi/chi/":        {"web"},
 	"github.com/prometheus/":        {"web"},
 	"github.com/spf13/viper":        {"config"},

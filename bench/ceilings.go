@@ -21,6 +21,7 @@ type ceilings struct {
 	get          time.Duration // net/http, GET with a short answer
 	form         time.Duration // net/http, a form and an answer as at the token endpoint
 	outbound     time.Duration // Go's HTTP client, one code2Session
+	relay        time.Duration // form with one code2Session in between, in one server
 }
 
 const ceilingLength = 2 * time.Second
@@ -81,9 +82,13 @@ func outboundCeiling(ctx context.Context, o *options, s *server, atOnce int) (me
 	if err != nil {
 		return measured{}, err
 	}
-	target := "http://" + s.weChat + "/sns/jscode2session?appid=" + appID + "&secret=" + appSecret + "&grant_type=authorization_code&js_code="
 	return askChild(ctx, o, strings.NewReader(strings.Join(codes, "\n")+"\n"), "outbound",
-		"-target", target, "-workers", fmt.Sprint(atOnce))
+		"-target", s.code2Session(), "-workers", fmt.Sprint(atOnce))
+}
+
+// code2Session is the URL of the call, up to the js_code.
+func (s *server) code2Session() string {
+	return "http://" + s.weChat + "/sns/jscode2session?appid=" + appID + "&secret=" + appSecret + "&grant_type=authorization_code&js_code="
 }
 
 // askChild runs a child that measures itself.
@@ -111,7 +116,7 @@ func httpCeilings(ctx context.Context, o *options, s *server, r *report, c *ceil
 	if err != nil {
 		return err
 	}
-	server, err := startChild(o, nil, "http", "-size", fmt.Sprint(size))
+	server, err := startChild(o, nil, "http", "-size", fmt.Sprint(size), "-target", s.code2Session())
 	if err != nil {
 		return err
 	}
@@ -119,18 +124,28 @@ func httpCeilings(ctx context.Context, o *options, s *server, r *report, c *ceil
 	if err := server.hear(ctx, &at); err != nil {
 		return err
 	}
+	plain := func(request []byte, size int) func(int) ([]script, error) {
+		return func(connections int) ([]script, error) {
+			return repeat(connections, func(int) script { return &plainScript{request, size} }), nil
+		}
+	}
 	for _, kind := range []struct {
 		title   string
-		request []byte
-		size    int
+		scripts func(connections int) ([]script, error)
 		each    *time.Duration
 	}{
-		{"net/http GET, hello", getRequest(at.Address, "/hello"), len("hello\n"), &c.get},
-		{fmt.Sprintf("net/http POST form, answer of %d bytes", size), postRequest(nil, at.Address, "/form", "", form), size, &c.form},
+		{"net/http GET, hello", plain(getRequest(at.Address, "/hello"), len("hello\n")), &c.get},
+		{fmt.Sprintf("net/http POST form, answer of %d bytes", size), plain(postRequest(nil, at.Address, "/form", "", form), size), &c.form},
+		{"the same with a code2Session before the answer", func(connections int) ([]script, error) {
+			return s.relays(ctx, at.Address, size, connections)
+		}, &c.relay},
 	} {
 		for _, connections := range o.connections {
 			progress("ceiling: %s, %d connections", kind.title, connections)
-			scripts := repeat(connections, func(int) script { return &plainScript{kind.request, kind.size} })
+			scripts, err := kind.scripts(connections)
+			if err != nil {
+				return errors.Join(err, server.end())
+			}
 			result, err := load(ctx, at.Address, server.pid(), o.warmUp/2, ceilingLength, scripts)
 			if err != nil {
 				return errors.Join(err, server.end())
@@ -142,6 +157,39 @@ func httpCeilings(ctx context.Context, o *options, s *server, r *report, c *ceil
 		}
 	}
 	return server.end()
+}
+
+// relays sends forms with js_codes to the bare server.
+func (s *server) relays(ctx context.Context, address string, size, connections int) ([]script, error) {
+	names := make([]string, s.codesFor(connections))
+	for i := range names {
+		names[i] = userName(i % len(s.users))
+	}
+	codes, err := s.mint(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	supply := &supply{codes: codes}
+	return repeat(connections, func(int) script {
+		return &relayScript{plainScript: plainScript{size: size}, address: address, supply: supply}
+	}), nil
+}
+
+// relayScript sends what signInScript sends.
+type relayScript struct {
+	plainScript
+	address string
+	supply  *supply
+}
+
+func (c *relayScript) request() []byte {
+	i, ok := c.supply.take()
+	if !ok {
+		return nil
+	}
+	c.text = postRequest(c.text, c.address, "/relay", "",
+		"grant_type=wechat_jscode&client_id="+miniProgram+"&js_code="+c.supply.codes[i])
+	return c.text
 }
 
 // plainScript sends the same request again and again.

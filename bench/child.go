@@ -11,7 +11,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -26,7 +25,6 @@ import (
 	"github.com/wxidp/wxidp/internal/seal"
 	"github.com/wxidp/wxidp/storage"
 	"github.com/wxidp/wxidp/storage/bolt"
-	"github.com/wxidp/wxidp/web"
 )
 
 // measured is what a child says of its work.
@@ -72,7 +70,7 @@ func runChild(role string, args []string) error {
 	case "verify":
 		return timed(*length, 1, verifier())
 	case "http":
-		return serveCeiling(*size)
+		return serveCeiling(*size, *target)
 	case "outbound":
 		return callOut(*length, *target, *workers)
 	case "store":
@@ -168,30 +166,45 @@ func verifier() func() error {
 	})
 }
 
-// serveCeiling is the least that net/http does: no router, no middleware, the
-// same limits as wxidp's server.
-func serveCeiling(size int) error {
+// serveCeiling is the least that net/http does: no router, no middleware, and
+// the limits of a connection that wxidp sets. /form answers a form, /relay after a call to
+// code2Session at target.
+func serveCeiling(size int, target string) error {
 	reply := []byte(strings.Repeat("x", size))
 	length := strconv.Itoa(size)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /hello", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "hello\n")
 	})
-	mux.HandleFunc("POST /form", func(w http.ResponseWriter, r *http.Request) {
-		if err := r.ParseForm(); err != nil || r.PostForm.Get("grant_type") == "" {
-			http.Error(w, "no form", http.StatusBadRequest)
+	client := newCaller(maxConnections)
+	answer := func(w http.ResponseWriter, r *http.Request, call bool) {
+		err := r.ParseForm()
+		if err == nil && call {
+			err = code2Session(client, target+r.PostForm.Get("js_code"))
+		}
+		if err != nil || r.PostForm.Get("grant_type") == "" {
+			http.Error(w, "no form, or no session", http.StatusBadRequest)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("Content-Length", length)
 		_, _ = w.Write(reply)
-	})
+	}
+	mux.HandleFunc("POST /form", func(w http.ResponseWriter, r *http.Request) { answer(w, r, false) })
+	mux.HandleFunc("POST /relay", func(w http.ResponseWriter, r *http.Request) { answer(w, r, true) })
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	server := web.HTTPServer(mux, slog.New(slog.DiscardHandler))
+	server := &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       60 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+	}
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin) // ends with the parent
 		_ = server.Close()
@@ -214,26 +227,34 @@ func callOut(length time.Duration, target string, workers int) error {
 		codes = append(codes, lines.Text())
 	}
 	var next atomic.Int64
-	client := http.Client{
-		Transport: &http.Transport{MaxIdleConnsPerHost: workers, DisableCompression: true},
-		Timeout:   answerTimeout,
-	}
+	client := newCaller(workers)
 	return timed(length, workers, func() error {
 		i := int(next.Add(1)) - 1
 		if i >= len(codes) {
 			return errNoMore
 		}
-		answer, err := client.Get(target + codes[i])
-		if err != nil {
-			return err
-		}
-		defer answer.Body.Close()
-		body, err := io.ReadAll(answer.Body)
-		if err == nil && !strings.Contains(string(body), `"openid"`) {
-			err = fmt.Errorf("code2Session: %s", body)
-		}
-		return err
+		return code2Session(client, target+codes[i])
 	})
+}
+
+func newCaller(connections int) *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{MaxIdleConnsPerHost: connections, DisableCompression: true},
+		Timeout:   answerTimeout,
+	}
+}
+
+func code2Session(client *http.Client, url string) error {
+	answer, err := client.Get(url)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err == nil && !strings.Contains(string(body), `"openid"`) {
+		err = fmt.Errorf("code2Session: %s", body)
+	}
+	return err
 }
 
 // commitAlone records sign-ins in a store of its own under the folder target.

@@ -112,6 +112,11 @@ func (r *report) ratios() {
 			r.printf("| %s: CPU ÷ (%s = %s µs) | %.2f | %s |\n", name, row.workload.what, micros(floor),
 				float64(row.cpuPerRequest())/float64(floor), wanted)
 		}
+		if row.connections > 1 && r.ceilings != nil && row.cpu > 0 && row.workload.inPlace != nil {
+			floor := row.workload.inPlace(r.ceilings)
+			r.printf("| %s: CPU ÷ (%s = %s µs) | %.2f | |\n", name, row.workload.inPlaceWhat, micros(floor),
+				float64(row.cpuPerRequest())/float64(floor))
+		}
 		if row.connections == 64 {
 			r.printf("| %s: p99 ÷ p50 | %.1f | ≤ 3 |\n", name, float64(row.percentile(.99))/float64(row.percentile(.5)))
 		}

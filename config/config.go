@@ -184,7 +184,7 @@ type WeChat struct {
 	// BaseURL is WeChat's API: https; http only on loopback, for the
 	// simulator. Default https://api.weixin.qq.com. A change needs a restart.
 	BaseURL string `mapstructure:"base_url"`
-	// Timeout is the limit of one exchange with WeChat: 100ms to 30s.
+	// Timeout is the limit of one exchange with WeChat: 100ms to 10s.
 	// Default 3s. A change needs a restart.
 	Timeout time.Duration `mapstructure:"timeout"`
 	// Apps are the mini-programs.
@@ -229,6 +229,10 @@ type RateLimits struct {
 	SignInsPerNetworkPerMinute int `mapstructure:"sign_ins_per_network_per_minute"`
 	// SignInsPerClientPerMinute limits sign-ins by client. Default 30000.
 	SignInsPerClientPerMinute int `mapstructure:"sign_ins_per_client_per_minute"`
+	// SignInsPerUserPerMinute limits sign-ins by WeChat user, after a burst of
+	// an hour's worth: each leaves a record for as long as it may be
+	// refreshed. Apps refresh instead of signing in anew. Default 2.
+	SignInsPerUserPerMinute int `mapstructure:"sign_ins_per_user_per_minute"`
 	// WeChatCallsPerAppPerMinute keeps below WeChat's quota for one AppID.
 	// Default 30000.
 	WeChatCallsPerAppPerMinute int `mapstructure:"wechat_calls_per_app_per_minute"`
@@ -317,6 +321,7 @@ func Default() *Config {
 			SignInsPerIPPerMinute:        120,
 			SignInsPerNetworkPerMinute:   1200,
 			SignInsPerClientPerMinute:    30000,
+			SignInsPerUserPerMinute:      2,
 			WeChatCallsPerAppPerMinute:   30000,
 			WeChatReservePercent:         20,
 			FailedClientAuthPerMinute:    10,

@@ -61,6 +61,7 @@ rate_limits:
   sign_ins_per_ip_per_minute: 2
   sign_ins_per_network_per_minute: 3
   sign_ins_per_client_per_minute: 4
+  sign_ins_per_user_per_minute: 9
   wechat_calls_per_app_per_minute: 5
   wechat_reserve_percent: 0
   failed_client_auth_per_minute: 7
@@ -107,7 +108,7 @@ clients:
 			{AppID: "wx1", OpenPlatform: "main"}, {AppID: "wx2", SecretFile: f.path("secrets/app")}}},
 		Users: Users{DefaultNickname: "u{n}", DefaultPicture: "https://x.example/p.png"},
 		RateLimits: RateLimits{Disabled: true, RequestsPerIPPerMinute: 1, SignInsPerIPPerMinute: 2, SignInsPerNetworkPerMinute: 3,
-			SignInsPerClientPerMinute: 4, WeChatCallsPerAppPerMinute: 5, FailedClientAuthPerMinute: 7, IntrospectionMissesPerMinute: 8},
+			SignInsPerClientPerMinute: 4, SignInsPerUserPerMinute: 9, WeChatCallsPerAppPerMinute: 5, FailedClientAuthPerMinute: 7, IntrospectionMissesPerMinute: 8},
 		Log:      Log{Level: "warn"},
 		Insecure: Insecure{AllowHTTPIssuer: true, AllowWorldReadableSecrets: true},
 		Clients: []Client{

@@ -139,7 +139,7 @@ func TestFaultsOfServerKeys(t *testing.T) {
 		{name: "log level", yaml: issuerLine + "log: {level: loud} #!\n", path: "log.level", text: "debug, info, warn, error"},
 		{name: "wechat over http", yaml: issuerLine + "wechat: {base_url: 'http://api.weixin.qq.com'} #!\n", path: "wechat.base_url", text: "loopback only"},
 		{name: "wechat with query", yaml: issuerLine + "wechat: {base_url: 'https://api.weixin.qq.com?a=b'} #!\n", path: "wechat.base_url", text: "no query"},
-		{name: "wechat timeout", yaml: issuerLine + "wechat: {timeout: 1m} #!\n", path: "wechat.timeout", text: "100ms to 30s"},
+		{name: "wechat timeout", yaml: issuerLine + "wechat: {timeout: 1m} #!\n", path: "wechat.timeout", text: "100ms to 10s"},
 		{name: "appid missing", yaml: issuerLine + "wechat: {apps: [{secret: abc}]} #!\n", path: "wechat.apps[0].appid", text: "is missing"},
 		{name: "appid form", yaml: issuerLine + "wechat: {apps: [{appid: 'a b', secret: abc}]} #!\n", path: "wechat.apps[0].appid", text: "1 to 64"},
 		{name: "appid twice", yaml: issuerLine + "wechat:\n  apps:\n    - {appid: a, secret: abc}\n    - {appid: a, secret: abc} #!\n", path: "wechat.apps[1].appid", text: "wechat.apps[0]"},
@@ -170,6 +170,8 @@ func TestFaultsOfClients(t *testing.T) {
 		{name: "public with auth", yaml: issuerLine + publicClient("token_endpoint_auth_method: client_secret_post #!"), path: "clients[0].token_endpoint_auth_method", text: "must be none"},
 		{name: "public with secret", yaml: issuerLine + publicClient(secretLine+" #!"), path: "clients[0].client_secret", text: "public client has no secret"},
 		{name: "public introspecting", yaml: issuerLine + publicClient("introspection: true #!"), path: "clients[0].introspection", text: "confidential clients only"},
+		{name: "introspecting for nobody", yaml: issuerLine + confidentialClient(secretLine, "introspection: true #!"), path: "clients[0].introspection", text: "needs an audience"},
+		{name: "token too long", yaml: issuerLine + publicClient("audience: ["+longList(9)+"] #!"), path: "clients[0].audience", text: "at most 4096"},
 		{name: "public without PKCE", yaml: issuerLine + publicClient("require_pkce: false #!"), path: "clients[0].require_pkce", text: "must be true"},
 		{name: "confidential without auth", yaml: issuerLine + confidentialClient("token_endpoint_auth_method: none #!"), path: "clients[0].token_endpoint_auth_method", text: "must authenticate"},
 		{name: "auth method unknown", yaml: issuerLine + confidentialClient("token_endpoint_auth_method: tls_client_auth #!"), path: "clients[0].token_endpoint_auth_method", text: "private_key_jwt"},
@@ -389,4 +391,13 @@ func TestHostileFilesAreCheap(t *testing.T) {
 			}
 		})
 	}
+}
+
+// longList is n different YAML entries of 500 characters.
+func longList(n int) string {
+	var entries []string
+	for i := range n {
+		entries = append(entries, strings.Repeat(string(rune('a'+i)), 500))
+	}
+	return strings.Join(entries, ", ")
 }

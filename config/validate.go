@@ -129,7 +129,7 @@ func (l *loading) validateWeChat(w WeChat) {
 	} else if u.RawQuery != "" || u.ForceQuery {
 		l.add("wechat.base_url", "must have no query", "")
 	}
-	l.between("wechat.timeout", w.Timeout, 100*time.Millisecond, 30*time.Second, "100ms to 30s")
+	l.between("wechat.timeout", w.Timeout, 100*time.Millisecond, 10*time.Second, "100ms to 10s")
 	first := map[string]int{}
 	for i, app := range w.Apps {
 		path := item("wechat.apps", i)
@@ -188,6 +188,7 @@ func (l *loading) validateRateLimits(r RateLimits) {
 		{"sign_ins_per_ip_per_minute", r.SignInsPerIPPerMinute},
 		{"sign_ins_per_network_per_minute", r.SignInsPerNetworkPerMinute},
 		{"sign_ins_per_client_per_minute", r.SignInsPerClientPerMinute},
+		{"sign_ins_per_user_per_minute", r.SignInsPerUserPerMinute},
 		{"wechat_calls_per_app_per_minute", r.WeChatCallsPerAppPerMinute},
 		{"failed_client_auth_per_minute", r.FailedClientAuthPerMinute},
 		{"introspection_misses_per_minute", r.IntrospectionMissesPerMinute},

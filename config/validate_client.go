@@ -53,8 +53,11 @@ func (l *loading) validateClients(c *Config) {
 		l.validateClientURIs(path, client)
 		l.signingAlg(path+".id_token_signed_response_alg", client.IDTokenSignedResponseAlg, c.Keys.EdDSA)
 		l.validateScopes(path, client)
-		if client.Introspection && client.Type == ClientPublic {
+		switch {
+		case client.Introspection && client.Type == ClientPublic:
 			l.add(path+".introspection", "is for confidential clients only", "")
+		case client.Introspection && len(client.Audience) == 0:
+			l.add(path+".introspection", "needs an audience: a client introspects tokens for its own audience", "name it in audience")
 		}
 	}
 }
@@ -183,7 +186,19 @@ func (l *loading) validateScopes(path string, c *Client) {
 		}
 	}
 	l.unique(path+".audience", c.Audience)
+	size := 0
+	for _, value := range slices.Concat(c.Scopes, c.Audience) {
+		size += len(value) + 1
+	}
+	if size > maxTokenLists {
+		l.add(path+".audience", fmt.Sprintf("has, with scopes, %d characters", size),
+			fmt.Sprintf("at most %d: each access token carries them", maxTokenLists))
+	}
 }
+
+// maxTokenLists bounds what a client's access tokens carry of configuration,
+// in bytes, so that tokens fit into HTTP headers.
+const maxTokenLists = 4096
 
 func (l *loading) unique(path string, list []string) {
 	first := map[string]int{}

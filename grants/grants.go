@@ -63,7 +63,7 @@ const (
 type Refusal struct {
 	Kind       RefusalKind
 	Param      string // the form parameter concerned
-	Scope      string // for Limited: ip, network, client or app
+	Scope      string // for Limited: ip, network, client, app or user
 	RetryAfter time.Duration
 }
 

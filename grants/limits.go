@@ -12,6 +12,7 @@ import (
 const (
 	maxAddresses = 1 << 17
 	maxClients   = 1 << 12
+	maxUsers     = 1 << 18
 	knownFor     = time.Hour // how long a success speaks for an address
 )
 
@@ -20,6 +21,7 @@ type SignInRates struct {
 	PerIP      int // IPv6: per /64
 	PerNetwork int // /24 of IPv4, /48 of IPv6
 	PerClient  int
+	PerUser    int // of one WeChat user, after a burst of an hour's worth
 	PerApp     int // calls to WeChat for one appid: stay below its quota
 	// ReservePercent of PerApp is kept for addresses that have signed somebody
 	// in within the last hour, so that junk codes cannot use up the quota of
@@ -30,10 +32,10 @@ type SignInRates struct {
 // SignInLimits bounds how fast js_codes are tried. A nil *SignInLimits sets no
 // limit.
 type SignInLimits struct {
-	perIP, perNetwork, perClient *limit.Limiter
-	general, reserve             *limit.Limiter // per appid
-	known                        *limit.Recent  // addresses with a recent success
-	hasReserve                   atomic.Bool
+	perIP, perNetwork, perClient, perUser *limit.Limiter
+	general, reserve                      *limit.Limiter // per appid
+	known                                 *limit.Recent  // addresses with a recent success
+	hasReserve                            atomic.Bool
 }
 
 // NewSignInLimits returns limits with the given rates.
@@ -42,6 +44,7 @@ func NewSignInLimits(rates SignInRates) *SignInLimits {
 		perIP:      limit.New(limit.Rate{}, maxAddresses),
 		perNetwork: limit.New(limit.Rate{}, maxAddresses),
 		perClient:  limit.New(limit.Rate{}, maxClients),
+		perUser:    limit.New(limit.Rate{}, maxUsers),
 		general:    limit.New(limit.Rate{}, maxClients),
 		reserve:    limit.New(limit.Rate{}, maxClients),
 		known:      limit.NewRecent(knownFor, maxAddresses),
@@ -55,6 +58,7 @@ func (l *SignInLimits) SetRates(rates SignInRates) {
 	l.perIP.SetRate(perMinute(rates.PerIP))
 	l.perNetwork.SetRate(perMinute(rates.PerNetwork))
 	l.perClient.SetRate(perMinute(rates.PerClient))
+	l.perUser.SetRate(limit.Rate{PerMinute: rates.PerUser, Burst: 60 * rates.PerUser})
 	reserved := rates.PerApp * rates.ReservePercent / 100
 	l.hasReserve.Store(reserved > 0)
 	l.general.SetRate(perMinute(rates.PerApp - reserved))
@@ -65,24 +69,38 @@ func (l *SignInLimits) SetRates(rates SignInRates) {
 func perMinute(n int) limit.Rate { return limit.Rate{PerMinute: n, Burst: max(1, n/4)} }
 
 // caller counts one attempt against the address, its network and the client.
+// What strangers use up of the client's share is not missing to addresses that
+// have signed somebody in.
 func (l *SignInLimits) caller(ip netip.Addr, clientID string) error {
 	if l == nil {
 		return nil
 	}
-	for _, check := range []struct {
-		scope   string
-		limiter *limit.Limiter
-		key     string
-	}{
-		{"ip", l.perIP, subscriber(ip)},
-		{"network", l.perNetwork, network(ip)},
-		{"client", l.perClient, clientID},
-	} {
-		if ok, wait := check.limiter.Allow(check.key); !ok {
-			return &Refusal{Kind: Limited, Scope: check.scope, RetryAfter: wait}
-		}
+	if err := within("ip", l.perIP, subscriber(ip)); err != nil {
+		return err
+	}
+	if err := within("network", l.perNetwork, network(ip)); err != nil {
+		return err
+	}
+	if l.known.Has(subscriber(ip)) {
+		return nil
+	}
+	return within("client", l.perClient, clientID)
+}
+
+func within(scope string, limiter *limit.Limiter, key string) error {
+	if ok, wait := limiter.Allow(key); !ok {
+		return &Refusal{Kind: Limited, Scope: scope, RetryAfter: wait}
 	}
 	return nil
+}
+
+// user counts one sign-in of a WeChat user, each of which leaves a record for
+// as long as it may be refreshed.
+func (l *SignInLimits) user(appid, weChatOpenID string) error {
+	if l == nil {
+		return nil
+	}
+	return within("user", l.perUser, appid+"|"+weChatOpenID)
 }
 
 // upstream counts one call to WeChat against the app's budget.

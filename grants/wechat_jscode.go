@@ -81,6 +81,9 @@ func (g *WeChatJSCode) Prove(ctx context.Context, req Request) (Subject, error) 
 		return Subject{}, err
 	}
 	g.Limits.succeeded(req.RemoteIP)
+	if err := g.Limits.user(app.AppID, session.WeChatOpenID); err != nil {
+		return Subject{}, err
+	}
 	return Subject{
 		Identity: storage.Identity{
 			AppID:        app.AppID,

@@ -63,7 +63,7 @@ func (p *Provider) parseAccessToken(token string) (accessTokenPayload, error) {
 	}
 	now := time.Now().Unix()
 	if claims.Issuer != p.issuer || claims.Subject == "" || claims.ClientID == "" || claims.JTI == "" ||
-		len(claims.Audience) == 0 || claims.IssuedAt == 0 || claims.Expires <= now {
+		len(claims.Audience) == 0 || slices.Contains(claims.Audience, "") || claims.IssuedAt <= 0 || claims.Expires <= now {
 		return claims, errTokenRefused
 	}
 	return claims, nil
@@ -108,7 +108,7 @@ func (p *Provider) activeAccessToken(ctx context.Context, token string) (activeT
 	if claims.SID != "" {
 		family := result.Family
 		if family.UserID != claims.Subject || family.ClientID != claims.ClientID ||
-			family.WeChatAppID != "" && family.WeChatAppID != active.client.WeChatAppID || !p.macKeyLives(family) {
+			!active.client.serves(family) || !p.macKeyLives(family) {
 			return activeToken{}, errTokenRefused
 		}
 		active.family = &family

@@ -5,14 +5,15 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
 	josev3 "github.com/go-jose/go-jose/v3"
+	"github.com/go-jose/go-jose/v4"
 	"github.com/ory/fosite"
+
+	"github.com/wxidp/wxidp/storage"
 )
 
 // Client authentication methods (OIDC Core §9).
@@ -40,7 +41,7 @@ type Client struct {
 	IDTokenAlg    string // id_token_signed_response_alg; "": RS256
 	Introspection bool   // may introspect tokens for its audience
 
-	keys *josev3.JSONWebKeySet
+	keys *jose.JSONWebKeySet
 }
 
 var (
@@ -62,9 +63,9 @@ func (c *Client) prepare(issuer string) error {
 		}
 	}
 	if c.JWKS != nil {
-		c.keys = new(josev3.JSONWebKeySet)
-		if err := json.Unmarshal(c.JWKS, c.keys); err != nil {
-			return fmt.Errorf("jwks: %w", err)
+		var err error
+		if c.keys, err = parseClientKeys(c.JWKS); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -73,6 +74,13 @@ func (c *Client) prepare(issuer string) error {
 // may reports whether the client may use a grant type. Comparison is exact:
 // fosite's Arguments.Has folds case.
 func (c *Client) may(grantType string) bool { return slices.Contains(c.GrantTypes, grantType) }
+
+// serves reports whether the family's WeChat identity is one of the app that
+// the client is for now. A client that was moved to another app must not go on
+// with sign-ins of the old one.
+func (c *Client) serves(family storage.Family) bool {
+	return family.WeChatAppID == "" || family.WeChatAppID == c.WeChatAppID
+}
 
 // scope returns what a request for these scopes is granted: all of them, or
 // an error. None requested means the client's default scopes.
@@ -152,7 +160,7 @@ func (c fositeClient) GetRotatedHashes() [][]byte {
 }
 
 func (c fositeClient) GetRequestURIs() []string                     { return nil }
-func (c fositeClient) GetJSONWebKeys() *josev3.JSONWebKeySet        { return c.keys }
+func (c fositeClient) GetJSONWebKeys() *josev3.JSONWebKeySet        { return nil }
 func (c fositeClient) GetJSONWebKeysURI() string                    { return "" }
 func (c fositeClient) GetRequestObjectSigningAlgorithm() string     { return "" }
 func (c fositeClient) GetTokenEndpointAuthMethod() string           { return c.AuthMethod }

@@ -2,10 +2,10 @@ package provider
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/ory/fosite"
@@ -13,97 +13,130 @@ import (
 	"github.com/wxidp/wxidp/internal/limit"
 )
 
-// callerKey is where the address of a request's caller travels through fosite.
+// caller is what travels through fosite beside a request whose client is to be
+// authenticated.
+type caller struct {
+	ip       netip.Addr
+	endpoint string // URL of the endpoint asked
+	// claimed is the configured client that the request says it is from, nil
+	// where it names none; set by the authentication, proven or not.
+	claimed *Client
+}
+
 type callerKey struct{}
 
 // authenticate is the client authentication of every endpoint (RFC 6749 §2.3,
-// OIDC Core §9): fosite's, behind the checks it does not make.
+// OIDC Core §9). A failure counts against the address and the client it
+// claimed to be; success always passes, so that nobody can shut out a client
+// by failing in its name.
 func (p *Provider) authenticate(ctx context.Context, engine *fosite.Fosite, r *http.Request, form url.Values) (fosite.Client, error) {
-	if len(r.Header.Values("Authorization")) > 1 {
-		return nil, fail(InvalidRequest, msgClientTwice).reason("two_authorization_headers")
+	from, ok := ctx.Value(callerKey{}).(*caller)
+	if !ok {
+		return nil, errors.New("client authentication without a caller")
 	}
-	user, _, basic := r.BasicAuth()
-	claimed := form.Get("client_id")
-	if basic {
-		name, err := url.QueryUnescape(user)
-		if err != nil {
-			return nil, fail(InvalidRequest, msgClientAuth).reason("basic_encoding")
-		}
-		if form.Has("client_secret") || form.Has("client_assertion") || claimed != "" && claimed != name {
-			return nil, fail(InvalidRequest, msgClientTwice).reason("two_authentications")
-		}
-		claimed = name
-	} else if r.Header.Get("Authorization") != "" {
-		// Basic is the one scheme to answer with: RFC 6749 §5.2 asks for a challenge.
-		refusal := fail(InvalidClient, msgClientAuth).reason("authorization_scheme")
-		refusal.Scheme = "Basic"
-		return nil, refusal
-	}
-	if form.Has("client_secret") && form.Has("client_assertion") {
-		return nil, fail(InvalidRequest, msgClientTwice).reason("two_authentications")
-	}
-	if form.Has("client_assertion") != form.Has("client_assertion_type") {
-		return nil, fail(InvalidRequest, msgParamMissing.with("client_assertion")).reason("assertion_incomplete")
-	}
-	if form.Has("client_assertion") && !compactJWS(form.Get("client_assertion")) {
-		return nil, fail(InvalidClient, msgClientAuth).reason("assertion_malformed")
-	}
-	if claimed == "" && !form.Has("client_assertion") {
-		return nil, fail(InvalidClient, msgClientAuth).reason("no_client")
-	}
-
-	ip, _ := ctx.Value(callerKey{}).(netip.Addr)
-	// No client has a longer id; the table of attempts keeps no longer ones.
-	attempts := claimed[:min(len(claimed), maxClientID)] + "|" + limit.Subscriber(ip).String()
-	if ok, wait := p.authFailures.Peek(attempts); !ok {
-		return nil, Limited("client_authentication", wait)
-	}
-	auth := &authentication{snapshot: p.settings()}
-	client, err := engine.DefaultClientAuthenticationStrategy(context.WithValue(ctx, authenticationKey{}, auth), r, form)
-	if err == nil && client.IsPublic() && (form.Has("client_secret") || basic && hasPassword(r)) {
-		err = fail(InvalidClient, msgClientAuth).reason("public_client_with_secret")
-	}
+	snap := p.settings()
+	client, claimed, err := p.proveClient(ctx, engine, snap, from, r, form)
 	if err == nil {
 		return client, nil
 	}
 	refusal := AsError(err)
-	if refusal.Code == InvalidClient {
-		p.authFailures.Allow(attempts)
-		if basic {
-			refusal.Scheme = "Basic"
-		}
-	} else if form.Has("client_assertion") && (refusal.Code == InvalidRequest || refusal.Code == ServerError) {
-		// fosite says invalid_request where an assertion names no usable key,
-		// and has no code at all for one whose time has not come or is over.
-		refusal = fail(InvalidClient, msgClientAuth).reason("client_assertion").because(refusal.Cause)
-		p.authFailures.Allow(attempts)
+	if refusal.Code != InvalidClient {
+		return nil, refusal
+	}
+	refusal = challenged(r, refusal)
+	if from.claimed != nil && from.claimed.Public {
+		return nil, refusal // there is nothing to guess
+	}
+	// No client has a longer id; the table of attempts keeps no longer ones.
+	attempts := claimed[:min(len(claimed), maxClientID)] + "|" + limit.Subscriber(from.ip).String()
+	if ok, wait := p.authFailures.Allow(attempts); !ok {
+		return nil, Limited("client_authentication", wait)
 	}
 	return nil, refusal
+}
+
+// challenged names the scheme to use where a client tried to authenticate by
+// the Authorization header (RFC 6749 §5.2).
+func challenged(r *http.Request, refusal *Error) *Error {
+	if r.Header.Get("Authorization") != "" {
+		refusal.Scheme = "Basic"
+	}
+	return refusal
 }
 
 // maxClientID is the length of the longest client_id that can be configured.
 const maxClientID = 128
 
-// compactJWS reports whether token looks like a JWS in compact serialization
-// (RFC 7515 §3.1). fosite's parser takes the JSON serializations too.
-func compactJWS(token string) bool {
-	return strings.Count(token, ".") == 2 && !strings.ContainsFunc(token, func(c rune) bool {
-		return c != '.' && c != '-' && c != '_' && !('0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z')
-	})
+// proveClient authenticates. claimed is the id that the request gave.
+func (p *Provider) proveClient(ctx context.Context, engine *fosite.Fosite, snap *snapshot, from *caller, r *http.Request, form url.Values) (_ fosite.Client, claimed string, _ error) {
+	claimed, err := claimedClient(r, form)
+	if err != nil {
+		return nil, claimed, err
+	}
+	from.claimed = snap.client(claimed)
+	if form.Has("client_assertion") {
+		if err := p.verifyAssertion(ctx, from.claimed, form, from.endpoint); err != nil {
+			return nil, claimed, err
+		}
+		return fositeClient{from.claimed}, claimed, nil
+	}
+	client, err := engine.DefaultClientAuthenticationStrategy(context.WithValue(ctx, snapshotKey{}, snap), r, form)
+	if err != nil {
+		return nil, claimed, err
+	}
+	if _, password, _ := r.BasicAuth(); client.IsPublic() && (form.Has("client_secret") || password != "") {
+		return nil, claimed, fail(InvalidClient, msgClientAuth).reason("public_client_with_secret")
+	}
+	return client, claimed, nil
 }
 
-func hasPassword(r *http.Request) bool {
-	_, password, ok := r.BasicAuth()
-	return ok && password != ""
+// claimedClient is the client that a request says it is from, by exactly one
+// method of authentication.
+func claimedClient(r *http.Request, form url.Values) (string, error) {
+	if len(r.Header.Values("Authorization")) > 1 {
+		return "", fail(InvalidRequest, msgClientTwice).reason("two_authorization_headers")
+	}
+	claimed := form.Get("client_id")
+	user, _, basic := r.BasicAuth()
+	switch {
+	case basic:
+		name, err := url.QueryUnescape(user)
+		if err != nil {
+			return "", fail(InvalidRequest, msgClientAuth).reason("basic_encoding")
+		}
+		if form.Has("client_secret") || form.Has("client_assertion") || claimed != "" && claimed != name {
+			return name, fail(InvalidRequest, msgClientTwice).reason("two_authentications")
+		}
+		claimed = name
+	case r.Header.Get("Authorization") != "":
+		return claimed, fail(InvalidClient, msgClientAuth).reason("authorization_scheme")
+	case form.Has("client_secret") && form.Has("client_assertion"):
+		return claimed, fail(InvalidRequest, msgClientTwice).reason("two_authentications")
+	case form.Has("client_assertion") != form.Has("client_assertion_type"):
+		return claimed, fail(InvalidRequest, msgParamMissing.with("client_assertion")).reason("assertion_incomplete")
+	case form.Has("client_assertion"):
+		assertion := form.Get("client_assertion")
+		if !oneSpelling(assertion) {
+			return claimed, fail(InvalidClient, msgClientAuth).reason("assertion_malformed")
+		}
+		if claimed == "" {
+			claimed = assertionSubject(assertion)
+		}
+	}
+	if claimed == "" {
+		return "", fail(InvalidClient, msgClientAuth).reason("no_client")
+	}
+	return claimed, nil
 }
 
 // authenticateRequest authenticates the client of an endpoint other than the
 // token endpoint.
-func (p *Provider) authenticateRequest(ctx context.Context, req Request) (*Client, error) {
+func (p *Provider) authenticateRequest(ctx context.Context, req Request, path string) (*Client, error) {
 	if err := checkForm(req.HTTP); err != nil {
 		return nil, err
 	}
-	client, err := p.engine.AuthenticateClient(context.WithValue(ctx, callerKey{}, req.RemoteIP), req.HTTP, req.HTTP.PostForm)
+	from := &caller{ip: req.RemoteIP, endpoint: p.issuer + path}
+	client, err := p.engine.AuthenticateClient(context.WithValue(ctx, callerKey{}, from), req.HTTP, req.HTTP.PostForm)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +158,7 @@ func checkForm(r *http.Request) error {
 }
 
 // requestBudget is how long one request may take in all, its call to WeChat
-// included.
+// (of at most 10 s) included.
 const requestBudget = 15 * time.Second
 
 // detached is ctx without the caller's hanging up: once a code was sent or a

@@ -108,12 +108,8 @@ func (h *proofGrants) PopulateTokenEndpointResponse(ctx context.Context, request
 }
 
 func (p *Provider) signIn(ctx context.Context, sess *session) (*TokenResponse, error) {
-	if earlier := sess.proof.earlier; earlier != nil {
-		out, err := p.mint(sess, *earlier, true)
-		if err == nil {
-			out.Repeated = true
-		}
-		return out, err
+	if sess.proof.earlier != nil {
+		return p.repeatSignIn(sess, *sess.proof.earlier)
 	}
 	request := p.newSignIn(sess)
 	result, err := p.store.SignIn(ctx, request)
@@ -141,6 +137,22 @@ func (p *Provider) signIn(ctx context.Context, sess *session) (*TokenResponse, e
 	out, err := p.mint(sess, result.Family, true)
 	if err == nil {
 		out.NewUser = result.Created
+	}
+	return out, err
+}
+
+// repeatSignIn answers a repetition with the first answer's refresh token. It
+// grants what the first request was granted and the client may still have,
+// whatever the client's defaults have become since.
+func (p *Provider) repeatSignIn(sess *session, family storage.Family) (*TokenResponse, error) {
+	sess.scope = intersect(family.Scope, sess.client.Scopes)
+	sess.audience = intersect(family.Audience, sess.client.Audience)
+	if len(sess.scope) == 0 || len(sess.audience) == 0 || !sess.client.serves(family) {
+		return nil, fail(InvalidGrant, msgIdempotencyMoved).reason("idempotency_withdrawn")
+	}
+	out, err := p.mint(sess, family, true)
+	if err == nil {
+		out.Repeated = true
 	}
 	return out, err
 }
@@ -189,8 +201,9 @@ func (p *Provider) mint(sess *session, family storage.Family, withRefresh bool) 
 			expires = end
 		}
 	}
+	sid := family.ID.String()
 	access, err := p.accessToken(sess, accessClaims{
-		subject: family.UserID, sid: family.ID.String(), issued: now, expires: expires, authTime: family.AuthTime,
+		subject: family.UserID, sid: sid, issued: now, expires: expires, authTime: family.AuthTime,
 	})
 	if err != nil {
 		return nil, err
@@ -200,7 +213,7 @@ func (p *Provider) mint(sess *session, family storage.Family, withRefresh bool) 
 		ExpiresIn:   expires.Sub(now),
 		Scope:       joinScope(sess.scope),
 		Subject:     family.UserID,
-		FamilyID:    family.ID.String(),
+		FamilyID:    sid,
 	}
 	if withRefresh && sess.client.may(GrantRefreshToken) {
 		if out.RefreshToken, err = p.refreshToken(family); err != nil {
@@ -208,7 +221,7 @@ func (p *Provider) mint(sess *session, family storage.Family, withRefresh bool) 
 		}
 	}
 	if slices.Contains(sess.scope, "openid") {
-		out.IDToken, err = p.idToken(sess, family, access, now)
+		out.IDToken, err = p.idToken(sess, family, sid, access, now)
 	}
 	return out, err
 }

@@ -17,7 +17,7 @@ var inactive = []byte(`{"active":false}` + "\n")
 // response body. Only confidential clients with the right may ask, and they
 // learn only of access tokens for their own audience.
 func (p *Provider) Introspect(ctx context.Context, req Request) ([]byte, error) {
-	client, err := p.authenticateRequest(ctx, req)
+	client, err := p.authenticateRequest(ctx, req, PathIntrospection)
 	if err != nil {
 		refusal := AsError(err)
 		if refusal.Code == InvalidClient {
@@ -28,7 +28,7 @@ func (p *Provider) Introspect(ctx context.Context, req Request) ([]byte, error) 
 	switch {
 	case client.Public:
 		p.warn(ctx, req, "introspect.denied", slog.String("client_id", client.ID), slog.String("reason", "public_client"))
-		return nil, fail(InvalidClient, msgClientAuth).reason("public_client")
+		return nil, challenged(req.HTTP, fail(InvalidClient, msgClientAuth).reason("public_client"))
 	case !client.Introspection:
 		p.warn(ctx, req, "introspect.denied", slog.String("client_id", client.ID), slog.String("reason", "no_right"))
 		refusal := fail(AccessDenied, msgIntrospectionForbidden).reason("introspection_not_allowed")
@@ -39,23 +39,27 @@ func (p *Provider) Introspect(ctx context.Context, req Request) ([]byte, error) 
 	if presented == "" {
 		return nil, fail(InvalidRequest, msgTokenMissing).reason("missing_token")
 	}
-	if ok, wait := p.misses.Peek(client.ID); !ok {
-		return nil, Limited("introspection_misses", wait)
-	}
 	token, err := p.activeAccessToken(ctx, presented)
 	if errors.Is(err, errTokenRefused) {
-		p.misses.Allow(client.ID)
-		return inactive, nil
+		return p.miss(client)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if !slices.ContainsFunc(client.Audience, func(a string) bool { return slices.Contains(token.Audience, a) }) {
-		p.misses.Allow(client.ID)
 		p.warn(ctx, req, "introspect.audience_mismatch", slog.String("client_id", client.ID), slog.String("sid", token.SID))
-		return inactive, nil
+		return p.miss(client)
 	}
 	return introspection(token), nil
+}
+
+// miss answers about a token that is no good. Only such answers are limited:
+// whoever sends a resource server junk must not shut out its honest users.
+func (p *Provider) miss(client *Client) ([]byte, error) {
+	if ok, wait := p.misses.Allow(client.ID); !ok {
+		return nil, Limited("introspection_misses", wait)
+	}
+	return inactive, nil
 }
 
 func introspection(t activeToken) []byte {

@@ -60,7 +60,7 @@ func (p *Provider) accessToken(sess *session, c accessClaims) (string, error) {
 
 // idToken signs an ID Token (OIDC Core §2) with the client's algorithm. The
 // nonce of the sign-in is not repeated by a refresh (§12.2).
-func (p *Provider) idToken(sess *session, family storage.Family, accessToken string, now time.Time) (string, error) {
+func (p *Provider) idToken(sess *session, family storage.Family, sid, accessToken string, now time.Time) (string, error) {
 	b := make([]byte, 0, 512)
 	b = append(b, `{"iss":`...)
 	b = appendString(b, p.issuer)
@@ -82,7 +82,7 @@ func (p *Provider) idToken(sess *session, family storage.Family, accessToken str
 	b = append(b, `,"at_hash":"`...)
 	b = appendTokenHash(b, sess.client.IDTokenAlg, accessToken)
 	b = append(b, `","sid":`...)
-	b = appendString(b, family.ID.String())
+	b = appendString(b, sid)
 	return p.keys.Sign(sess.client.IDTokenAlg, typIDToken, append(b, '}'))
 }
 

@@ -31,11 +31,6 @@ type metadata struct {
 	RequestURIParameter  bool     `json:"request_uri_parameter_supported"`
 }
 
-// AssertionAlgs are the JWS algs a client assertion may be signed with.
-func AssertionAlgs() []string {
-	return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"}
-}
-
 // Metadata returns the discovery document, which is the same bytes for OpenID
 // Connect Discovery and for RFC 8414.
 func (p *Provider) Metadata() ([]byte, error) {

@@ -61,6 +61,7 @@ type Provider struct {
 	log      *slog.Logger
 	engine   *fosite.Fosite
 	handlers []grantHandler
+	types    map[string]bool // the grant types of handlers
 	repeats  *repeats
 	current  atomic.Pointer[snapshot]
 
@@ -107,6 +108,10 @@ func New(opts Options) (*Provider, error) {
 		proof.byType[grant.Type()] = grant
 	}
 	p.handlers = []grantHandler{proof, &refreshGrant{p: p}, &clientCredentialsGrant{p: p}}
+	p.types = make(map[string]bool)
+	for _, grantType := range p.GrantTypes() {
+		p.types[grantType] = true
+	}
 	p.engine = newEngine(p)
 	if err := p.Reload(opts.Settings); err != nil {
 		return nil, err
@@ -114,11 +119,15 @@ func New(opts Options) (*Provider, error) {
 	return p, nil
 }
 
-// Reload puts new settings in force for requests that start from now on.
+// Reload puts new settings in force for requests that start from now on, or
+// changes nothing and says what is wrong with them.
 func (p *Provider) Reload(settings Settings) error {
 	snap := &snapshot{Settings: settings, clients: make(map[string]*Client, len(settings.Clients))}
 	if snap.AccessTokenSigningAlg == "" {
 		snap.AccessTokenSigningAlg = "ES256"
+	}
+	if err := p.canSign(snap.AccessTokenSigningAlg); err != nil {
+		return fmt.Errorf("access tokens: %w", err)
 	}
 	for i := range settings.Clients {
 		client := settings.Clients[i]
@@ -128,12 +137,24 @@ func (p *Provider) Reload(settings Settings) error {
 		if snap.clients[client.ID] != nil {
 			return fmt.Errorf("client %q is configured twice", client.ID)
 		}
+		if err := p.canSign(client.IDTokenAlg); err != nil {
+			return fmt.Errorf("client %q: ID Tokens: %w", client.ID, err)
+		}
 		snap.clients[client.ID] = &client
 	}
 	p.authFailures.SetRate(limit.Rate{PerMinute: settings.FailedClientAuthPerMinute, Burst: settings.FailedClientAuthPerMinute})
 	p.misses.SetRate(limit.Rate{PerMinute: settings.IntrospectionMissesPerMinute, Burst: settings.IntrospectionMissesPerMinute})
 	p.current.Store(snap)
 	return nil
+}
+
+// canSign refuses an algorithm whose first key has not been published long
+// enough to sign.
+func (p *Provider) canSign(alg string) error {
+	if slices.Contains(p.keys.Algorithms(), alg) {
+		return nil
+	}
+	return fmt.Errorf("no key signs with %s yet; enable it without using it, and use it once wxidp keys list shows a current key", alg)
 }
 
 // GrantTypes returns the grant types that the token endpoint serves, sorted.

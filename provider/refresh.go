@@ -63,12 +63,16 @@ func (h *refreshGrant) HandleTokenEndpointRequest(ctx context.Context, requester
 	} else {
 		sess.scope = intersect(family.Scope, sess.client.Scopes)
 	}
-	if len(sess.scope) == 0 {
-		return fail(InvalidScope, msgScopeRefused).reason("scope_withdrawn")
-	}
 	allowed := intersect(family.Audience, sess.client.Audience)
-	if len(allowed) == 0 {
-		return fail(InvalidTarget, msgTarget).reason("audience_withdrawn")
+	switch {
+	case len(allowed) == 0:
+		// Nothing in the request is at fault: only a new sign-in helps.
+		return fail(InvalidGrant, msgRefreshInvalid).reason("audience_withdrawn")
+	case len(sess.scope) > 0:
+	case len(requester.GetRequestedScopes()) > 0:
+		return fail(InvalidScope, msgScopeRefused).reason("scope_withdrawn")
+	default:
+		return fail(InvalidGrant, msgRefreshInvalid).reason("scope_withdrawn")
 	}
 	sess.audience, err = narrow(allowed, requestedAudience(requester), fail(InvalidTarget, msgTarget).reason("audience_widened"))
 	return err
@@ -93,7 +97,7 @@ func (p *Provider) ownRefreshToken(ctx context.Context, sess *session, presented
 		p.warn(ctx, sess.req, "token.misuse", slog.String("client_id", sess.client.ID),
 			slog.String("owner", family.ClientID), slog.String("sid", family.ID.String()))
 		return token, family, refuse("other_client")
-	case family.WeChatAppID != "" && family.WeChatAppID != sess.client.WeChatAppID:
+	case !sess.client.serves(family):
 		return token, family, refuse("app_withdrawn")
 	case !p.macKeyLives(family):
 		return token, family, refuse("mac_key_revoked")
@@ -139,7 +143,7 @@ func (h *refreshGrant) refusal(ctx context.Context, sess *session, result storag
 	case storage.RotateReused:
 		reason = "reuse"
 		h.p.warn(ctx, sess.req, "token.reuse_detected",
-			slog.String("family", result.Family.ID.String()), slog.String("client_id", sess.client.ID),
+			slog.String("sid", result.Family.ID.String()), slog.String("client_id", sess.client.ID),
 			slog.String("sub", result.Family.UserID), slog.Bool("successor_used", result.SuccessorUsed))
 	case storage.RotateRevoked:
 		reason = "revoked"

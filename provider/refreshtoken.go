@@ -98,11 +98,13 @@ func (t parsedRefreshToken) verify(p *Provider, family storage.Family) bool {
 
 // refreshTokenMAC binds the token's head to the family's secret and client.
 func refreshTokenMAC(key [32]byte, head []byte, family storage.Family) (sum [sha256.Size]byte) {
+	message := make([]byte, 0, 128)
+	message = append(message, "wxidp refresh token\x00"...)
+	message = append(message, head...)
+	message = append(message, family.Secret[:]...)
+	message = append(message, family.ClientID...)
 	h := hmac.New(sha256.New, key[:])
-	h.Write([]byte("wxidp refresh token\x00"))
-	h.Write(head)
-	h.Write(family.Secret[:])
-	h.Write([]byte(family.ClientID))
+	h.Write(message)
 	h.Sum(sum[:0])
 	return sum
 }

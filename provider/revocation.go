@@ -17,7 +17,7 @@ import (
 func (p *Provider) Revoke(ctx context.Context, req Request) error {
 	ctx, cancel := detached(ctx)
 	defer cancel()
-	client, err := p.authenticateRequest(ctx, req)
+	client, err := p.authenticateRequest(ctx, req, PathRevocation)
 	if err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ func (p *Provider) Token(ctx context.Context, req Request) (*TokenResponse, erro
 	if grantType == "" {
 		return about, fail(InvalidRequest, msgParamMissing.with("grant_type")).reason("missing_grant_type")
 	}
-	if !p.knows(grantType) {
+	if !p.types[grantType] {
 		return about, fail(UnsupportedGrantType, msgGrantUnknown).reason("grant_type")
 	}
 	about.GrantType = grantType
@@ -111,7 +111,8 @@ func (p *Provider) Token(ctx context.Context, req Request) (*TokenResponse, erro
 		return about, fail(InvalidTarget, msgTarget).reason("too_many_audiences")
 	}
 
-	ctx, cancel := detached(context.WithValue(ctx, callerKey{}, req.RemoteIP))
+	from := &caller{ip: req.RemoteIP, endpoint: p.issuer + PathToken}
+	ctx, cancel := detached(context.WithValue(ctx, callerKey{}, from))
 	defer cancel()
 	sess := &session{req: req, snapshot: p.settings(), nonce: form.Get("nonce")}
 	defer func() {
@@ -120,8 +121,8 @@ func (p *Provider) Token(ctx context.Context, req Request) (*TokenResponse, erro
 		}
 	}()
 	requester, err := p.engine.NewAccessRequest(ctx, req.HTTP, sess)
-	if sess.client != nil {
-		about.ClientID = sess.client.ID
+	if from.claimed != nil {
+		about.ClientID = from.claimed.ID
 	}
 	if err != nil {
 		return about, err
@@ -135,15 +136,6 @@ func (p *Provider) Token(ctx context.Context, req Request) (*TokenResponse, erro
 
 // maxListed bounds the values of scope and of audience in one request.
 const maxListed = 256
-
-func (p *Provider) knows(grantType string) bool {
-	for _, handler := range p.handlers {
-		if slices.Contains(handler.grantTypes(), grantType) {
-			return true
-		}
-	}
-	return false
-}
 
 // isFor reports whether requester asks for exactly this grant type.
 func isFor(requester fosite.AccessRequester, grantType string) bool {

@@ -9,6 +9,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
+	"sync"
 
 	"github.com/wxidp/wxidp/internal/seal"
 )
@@ -36,6 +38,7 @@ const VaultRecord = "vault"
 type Vault struct {
 	keyring *seal.Keyring
 	index   []byte
+	macs    sync.Pool // of hash.Hash, keyed with index
 }
 
 // Records is the part of a Store that OpenVault needs.
@@ -94,13 +97,18 @@ func (v *Vault) UnionIDIndex(openPlatform, unionID string) Digest {
 }
 
 func (v *Vault) digest(parts ...string) Digest {
-	mac := hmac.New(sha256.New, v.index)
-	var size [4]byte
-	for _, part := range parts {
-		binary.BigEndian.PutUint32(size[:], uint32(len(part)))
-		mac.Write(size[:])
-		mac.Write([]byte(part))
+	mac, ok := v.macs.Get().(hash.Hash)
+	if !ok {
+		mac = hmac.New(sha256.New, v.index)
 	}
+	defer v.macs.Put(mac)
+	mac.Reset()
+	message := make([]byte, 0, 128)
+	for _, part := range parts {
+		message = binary.BigEndian.AppendUint32(message, uint32(len(part)))
+		message = append(message, part...)
+	}
+	mac.Write(message)
 	var out Digest
 	mac.Sum(out[:0])
 	return out

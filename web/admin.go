@@ -152,7 +152,11 @@ func (s *Server) rewrapKeys(w http.ResponseWriter, r *http.Request) error {
 
 // audit writes the log line of an operator's act.
 func (s *Server) audit(r *http.Request, event string, attrs ...slog.Attr) {
-	attrs = append([]slog.Attr{slog.String("event", "admin."+event), slog.String("ip", remoteIP(r.Context()).String())}, attrs...)
+	from := "socket"
+	if ip := remoteIP(r.Context()); ip.IsValid() {
+		from = ip.String()
+	}
+	attrs = append([]slog.Attr{slog.String("event", "admin."+event), slog.String("from", from)}, attrs...)
 	s.Logger.LogAttrs(r.Context(), slog.LevelInfo, "operator acted", attrs...)
 }
 

@@ -2,6 +2,8 @@ package web
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"net/http"
 	"slices"
 	"strconv"
@@ -44,13 +46,12 @@ func (s *Server) serveUserInfo(w http.ResponseWriter, r *http.Request) error {
 
 // serveMetadata is OIDC Discovery §4 and RFC 8414 §3.
 func (s *Server) serveMetadata(w http.ResponseWriter, r *http.Request) {
-	body, err := s.currentMetadata()
+	prepared, err := s.currentMetadata()
 	if err != nil {
 		s.writeError(w, r, "", err)
 		return
 	}
-	w.Header().Set("Cache-Control", "public, max-age=300")
-	writeJSON(w, http.StatusOK, body)
+	serveCached(w, r, prepared.body, prepared.etag, 5*time.Minute)
 }
 
 // metadata is a prepared discovery document, good as long as the published
@@ -58,31 +59,40 @@ func (s *Server) serveMetadata(w http.ResponseWriter, r *http.Request) {
 type metadata struct {
 	algs []string
 	body []byte
+	etag string
 }
 
-func (s *Server) currentMetadata() ([]byte, error) {
+func (s *Server) currentMetadata() (*metadata, error) {
 	algs := s.Keys.Algorithms()
 	if prepared := s.metadata.Load(); prepared != nil && slices.Equal(prepared.algs, algs) {
-		return prepared.body, nil
+		return prepared, nil
 	}
 	body, err := s.Provider.Metadata()
-	if err == nil {
-		s.metadata.Store(&metadata{algs, body})
+	if err != nil {
+		return nil, err
 	}
-	return body, err
+	sum := sha256.Sum256(body)
+	prepared := &metadata{algs, body, `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`}
+	s.metadata.Store(prepared)
+	return prepared, nil
 }
 
 // serveJWKS serves the prepared JWK Set (RFC 7517 §5).
 func (s *Server) serveJWKS(w http.ResponseWriter, r *http.Request) {
 	set := s.Keys.JWKS()
+	serveCached(w, r, set.Body, set.ETag, set.MaxAge)
+}
+
+// serveCached serves a prepared document that caches may keep.
+func serveCached(w http.ResponseWriter, r *http.Request, body []byte, etag string, maxAge time.Duration) {
 	header := w.Header()
-	header.Set("ETag", set.ETag)
-	header.Set("Cache-Control", "public, max-age="+strconv.Itoa(int(set.MaxAge/time.Second)))
-	if match := r.Header.Get("If-None-Match"); match != "" && matches(match, set.ETag) {
+	header.Set("ETag", etag)
+	header.Set("Cache-Control", "public, max-age="+strconv.Itoa(int(maxAge/time.Second)))
+	if match := r.Header.Get("If-None-Match"); match != "" && matches(match, etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	writeJSON(w, http.StatusOK, set.Body)
+	writeJSON(w, http.StatusOK, body)
 }
 
 // matches is the weak comparison of RFC 9110 §13.1.2.

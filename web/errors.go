@@ -25,10 +25,13 @@ type errorBody struct {
 // unless it is the server's own fault.
 func (s *Server) writeError(w http.ResponseWriter, r *http.Request, event string, err error, attrs ...slog.Attr) {
 	e := provider.AsError(err)
+	if limit, ok := strings.CutPrefix(e.LogReason, "limit_"); ok {
+		s.Metrics.limited(limit)
+	}
 	s.logError(w, r, event, e, attrs)
 
 	header := w.Header()
-	header.Set("Cache-Control", "no-store")
+	noStore(w)
 	if e.RetryAfter > 0 {
 		seconds := (e.RetryAfter + time.Second - 1) / time.Second
 		header.Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
@@ -120,10 +123,20 @@ func spoken(tag language.Tag) string {
 	return ""
 }
 
+// Header values that every answer shares. Nobody may change them in place.
+var (
+	typeJSON     = []string{"application/json"}
+	valueNoStore = []string{"no-store"}
+	valueNoCache = []string{"no-cache"}
+	// RFC 6797 §6.1; a year.
+	valueStrictTransport = []string{"max-age=31536000"}
+	valueNoSniff         = []string{"nosniff"}
+)
+
 // writeJSON writes a body at once, with its length.
 func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	header := w.Header()
-	header.Set("Content-Type", "application/json")
+	header["Content-Type"] = typeJSON
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	// The client may be gone; there is nobody else to tell.

@@ -15,16 +15,18 @@ const (
 )
 
 // LimitListener returns l with a limit on open connections, in all and per
-// peer address (IPv6: per /64). What is beyond a limit is closed at once. Addresses in exempt
+// peer address (IPv6: per /64). What is beyond a limit is closed at once, and
+// refused is told which limit it was: "total" or "per_ip". Addresses in exempt
 // (trusted proxies, which bring everybody) count in all only.
-func LimitListener(l net.Listener, total, perIP int, exempt []netip.Prefix) net.Listener {
-	return &limitListener{Listener: l, total: total, perIP: perIP, exempt: exempt, byIP: make(map[netip.Addr]int)}
+func LimitListener(l net.Listener, total, perIP int, exempt []netip.Prefix, refused func(limit string)) net.Listener {
+	return &limitListener{Listener: l, total: total, perIP: perIP, exempt: exempt, refused: refused, byIP: make(map[netip.Addr]int)}
 }
 
 type limitListener struct {
 	net.Listener
 	total, perIP int
 	exempt       []netip.Prefix
+	refused      func(limit string)
 
 	mu   sync.Mutex
 	open int
@@ -40,25 +42,30 @@ func (l *limitListener) Accept() (net.Conn, error) {
 		ip := peer(conn)
 		exempted := l.exempted(ip)
 		ip = limit.Subscriber(ip)
-		if !l.take(ip, exempted) {
+		if reached := l.take(ip, exempted); reached != "" {
 			_ = conn.Close()
+			l.refused(reached)
 			continue
 		}
 		return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { l.release(ip, exempted) })}, nil
 	}
 }
 
-func (l *limitListener) take(ip netip.Addr, exempted bool) bool {
+// take counts a connection, or returns the limit that forbids it.
+func (l *limitListener) take(ip netip.Addr, exempted bool) (reached string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open >= l.total || !exempted && l.byIP[ip] >= l.perIP {
-		return false
+	switch {
+	case l.open >= l.total:
+		return "total"
+	case !exempted && l.byIP[ip] >= l.perIP:
+		return "per_ip"
 	}
 	l.open++
 	if !exempted {
 		l.byIP[ip]++
 	}
-	return true
+	return ""
 }
 
 func (l *limitListener) release(ip netip.Addr, exempted bool) {

@@ -48,7 +48,7 @@ func refused(conn net.Conn) bool {
 
 func TestLimitListener(t *testing.T) {
 	inner := &pipeListener{conns: make(chan net.Conn, 16)}
-	l := LimitListener(inner, 6, 2, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")})
+	l := LimitListener(inner, 6, 2, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, func(string) {})
 	accept := func() net.Conn {
 		t.Helper()
 		conn, err := l.Accept()
@@ -102,7 +102,7 @@ func TestLimitListener(t *testing.T) {
 
 func TestLimitListenerCountsIPv6BySubscriber(t *testing.T) {
 	inner := &pipeListener{conns: make(chan net.Conn, 16)}
-	l := LimitListener(inner, 100, 2, nil)
+	l := LimitListener(inner, 100, 2, nil, func(string) {})
 	for _, ip := range []string{"2001:db8::1", "2001:db8::2"} {
 		inner.dial(ip)
 		if _, err := l.Accept(); err != nil {
@@ -124,7 +124,7 @@ func TestLimitListenerCountsIPv6BySubscriber(t *testing.T) {
 // afterwards nothing is counted and nothing is kept.
 func TestLimitListenerForgets(t *testing.T) {
 	inner := &pipeListener{conns: make(chan net.Conn)}
-	l := LimitListener(inner, 1000, 1000, nil).(*limitListener)
+	l := LimitListener(inner, 1000, 1000, nil, func(string) {}).(*limitListener)
 	var group sync.WaitGroup
 	for i := range 200 {
 		group.Go(func() { inner.dial(netip.AddrFrom4([4]byte{10, 0, byte(i % 50), 1}).String()) })

@@ -25,6 +25,8 @@ type Metrics struct {
 	commitSize   prometheus.Histogram
 	reloads      *prometheus.CounterVec
 	reloadedAt   prometheus.Gauge
+	limits       *prometheus.CounterVec
+	connections  *prometheus.CounterVec
 	grantTypeSet map[string]bool
 }
 
@@ -52,6 +54,10 @@ func NewMetrics(grantTypes []string) *Metrics {
 			Help: "Reloads of the configuration by result (applied or refused)."}, []string{"result"}),
 		reloadedAt: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "wxidp", Name: "config_applied_timestamp_seconds",
 			Help: "When the configuration in force was applied."}),
+		limits: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "wxidp", Name: "limited_requests_total",
+			Help: "Requests answered with 429, by the limit that was reached."}, []string{"limit"}),
+		connections: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "wxidp", Name: "refused_connections_total",
+			Help: "Connections closed at once, by the limit that was reached (total or per_ip)."}, []string{"limit"}),
 		grantTypeSet: make(map[string]bool),
 	}
 	for _, grantType := range grantTypes {
@@ -60,7 +66,7 @@ func NewMetrics(grantTypes []string) *Metrics {
 	m.reloads.WithLabelValues("applied")
 	m.reloads.WithLabelValues("refused")
 	m.reloadedAt.SetToCurrentTime()
-	m.registry.MustRegister(m.tokens, m.requests, m.weChat, m.commits, m.commitSize, m.reloads, m.reloadedAt,
+	m.registry.MustRegister(m.tokens, m.requests, m.weChat, m.commits, m.commitSize, m.reloads, m.reloadedAt, m.limits, m.connections,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
 	return m
 }
@@ -94,6 +100,12 @@ func (m *Metrics) ReloadApplied() {
 
 // ReloadRefused records that a changed configuration was refused.
 func (m *Metrics) ReloadRefused() { m.reloads.WithLabelValues("refused").Inc() }
+
+// ConnectionRefused records a connection beyond a limit of LimitListener.
+func (m *Metrics) ConnectionRefused(limit string) { m.connections.WithLabelValues(limit).Inc() }
+
+// limited records a 429; the names of limits are our own words.
+func (m *Metrics) limited(limit string) { m.limits.WithLabelValues(limit).Inc() }
 
 func (m *Metrics) token(grantType, result string, elapsed time.Duration) {
 	if !m.grantTypeSet[grantType] {

@@ -13,12 +13,13 @@ import (
 	"net/netip"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 
 	"github.com/wxidp/wxidp/internal/limit"
@@ -91,6 +92,26 @@ func (ids *requestIDs) next() string {
 	return hex.EncodeToString(raw[:])
 }
 
+// warnForwarded says once that somebody forwards requests without being named
+// in trusted_proxies: all users then share one address's limits.
+func (s *Server) warnForwarded(next http.Handler) http.Handler {
+	var once sync.Once
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.Header["X-Forwarded-For"]) > 0 && !s.trusted(r.RemoteAddr) {
+			once.Do(func() {
+				s.Logger.Warn("X-Forwarded-For from an address that is not in trusted_proxies is ignored; if it is your proxy, name it there",
+					"event", "proxy.untrusted", "ip", remoteIP(r.Context()).String())
+			})
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) trusted(remoteAddr string) bool {
+	peer, err := netip.ParseAddrPort(remoteAddr)
+	return err == nil && slices.ContainsFunc(s.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(peer.Addr().Unmap()) })
+}
+
 // identify gives the request an id of our own making and sets the headers that
 // every answer has.
 func (s *Server) identify(next http.Handler) http.Handler {
@@ -98,7 +119,10 @@ func (s *Server) identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		header := w.Header()
 		header.Set(requestIDHeader, ids.next())
-		header.Set("X-Content-Type-Options", "nosniff")
+		header["X-Content-Type-Options"] = valueNoSniff
+		if r.TLS != nil {
+			header["Strict-Transport-Security"] = valueStrictTransport
+		}
 		next.ServeHTTP(w, r)
 	})
 }
@@ -109,7 +133,7 @@ func (s *Server) measure(next http.Handler) http.Handler {
 		start := time.Now()
 		recorder := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
 		defer func() {
-			route := chi.RouteContext(r.Context()).RoutePattern()
+			route := r.Pattern // set by chi
 			if route == "" {
 				route = "none"
 			}
@@ -132,19 +156,34 @@ func (w *statusRecorder) WriteHeader(status int) {
 // Unwrap lets http.ResponseController reach the connection.
 func (w *statusRecorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// limitAddress bounds the requests of one address. What is served from memory
-// is free: a limit there would only make validators fail.
-func (s *Server) limitAddress(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPost || r.URL.Path == s.pathPrefix+provider.PathUserInfo {
-			if ok, wait := s.perIP.Allow(limit.Subscriber(remoteIP(r.Context())).String()); !ok {
-				s.writeError(w, r, "", provider.Limited("requests_per_ip", wait))
-				return
-			}
+// limited bounds the requests of one address. What is served from memory is
+// not limited: that would only make validators fail.
+func (s *Server) limited(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if ok, wait := s.perIP.Allow(subscriber(r)); !ok {
+			s.writeError(w, r, "", provider.Limited("requests_per_ip", wait))
+			return
 		}
-		next.ServeHTTP(w, r)
-	})
+		next(w, r)
+	}
 }
+
+// limitedFailures bounds only the requests of one address that fail: a
+// resource server that introspects for all its users comes from one address.
+func (s *Server) limitedFailures(handle func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		err := handle(w, r)
+		if err == nil {
+			return nil
+		}
+		if ok, wait := s.perIP.Allow(subscriber(r)); !ok {
+			return provider.Limited("requests_per_ip", wait)
+		}
+		return err
+	}
+}
+
+func subscriber(r *http.Request) string { return limit.Subscriber(remoteIP(r.Context())).String() }
 
 func remoteIP(ctx context.Context) netip.Addr { return middleware.GetClientIPAddr(ctx) }
 

@@ -17,15 +17,15 @@ func (s *Server) Public() http.Handler {
 	s.middleware(r)
 	s.health(r)
 	s.fallbacks(r)
-	r.Route(s.pathPrefix+"/", func(r chi.Router) {
-		get(r, provider.PathDiscovery, s.serveMetadata)
-		get(r, provider.PathJWKS, s.serveJWKS)
-		r.Post(provider.PathToken, s.form(s.serveToken))
-		r.Post(provider.PathRevocation, s.form(s.serveRevocation))
-		r.Post(provider.PathIntrospection, s.form(s.serveIntrospection))
-		get(r, provider.PathUserInfo, s.endpoint(s.serveUserInfo))
-		r.Post(provider.PathUserInfo, s.form(s.serveUserInfo))
-	})
+	// Not a subrouter: chi copies the request and its pattern for one.
+	at := func(path string) string { return s.pathPrefix + path }
+	get(r, at(provider.PathDiscovery), s.serveMetadata)
+	get(r, at(provider.PathJWKS), s.serveJWKS)
+	r.Post(at(provider.PathToken), s.limited(s.form(s.serveToken)))
+	r.Post(at(provider.PathRevocation), s.limited(s.form(s.serveRevocation)))
+	r.Post(at(provider.PathIntrospection), s.form(s.limitedFailures(s.serveIntrospection)))
+	get(r, at(provider.PathUserInfo), s.limited(s.endpoint(s.serveUserInfo)))
+	r.Post(at(provider.PathUserInfo), s.limited(s.form(s.serveUserInfo)))
 	// RFC 8414 §3.1 puts the issuer's path behind the well-known one.
 	get(r, provider.PathMetadata+s.pathPrefix, s.serveMetadata)
 	return r
@@ -33,7 +33,7 @@ func (s *Server) Public() http.Handler {
 
 // middleware is what every request of the public listener goes through.
 func (s *Server) middleware(r chi.Router) {
-	r.Use(s.clientIP(), s.identify, s.measure, s.recoverPanics, s.limitAddress)
+	r.Use(s.clientIP(), s.warnForwarded, s.identify, s.measure, s.recoverPanics)
 }
 
 // Admin is the handler of the admin listener: health and metrics for anybody

@@ -42,5 +42,7 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) error {
 
 // noStore forbids caches to keep an answer (RFC 6749 §5.1).
 func noStore(w http.ResponseWriter) {
-	w.Header().Set("Cache-Control", "no-store")
+	header := w.Header()
+	header["Cache-Control"] = valueNoStore
+	header["Pragma"] = valueNoCache
 }

@@ -23,7 +23,7 @@ const (
 // WeChat gives on purpose, an errcode for a bad code included, is a success.
 type breaker struct {
 	cb     *gobreaker.CircuitBreaker[struct{}]
-	opened atomic.Int64 // when it last opened, in Unix nanoseconds
+	opened atomic.Pointer[time.Time] // when it last opened
 }
 
 func (c *Client) newBreaker(appid, api string) *breaker {
@@ -48,7 +48,8 @@ func (c *Client) newBreaker(appid, api string) *breaker {
 		},
 		OnStateChange: func(_ string, from, to gobreaker.State) {
 			if to == gobreaker.StateOpen {
-				b.opened.Store(time.Now().UnixNano())
+				now := time.Now()
+				b.opened.Store(&now)
 			}
 			level := slog.LevelInfo
 			if from == gobreaker.StateClosed {
@@ -75,8 +76,7 @@ func (b *breaker) run(call func() *Error) *Error {
 	}
 	e := unavailable(reasonBreakerOpen)
 	if errors.Is(err, gobreaker.ErrOpenState) {
-		next := time.Unix(0, b.opened.Load()).Add(breakerProbe)
-		e.RetryAfter = max(time.Until(next), time.Millisecond)
+		e.RetryAfter = max(breakerProbe-time.Since(*b.opened.Load()), time.Millisecond)
 	}
 	return e
 }

@@ -159,13 +159,13 @@ func TestTokenAgainstSimulator(t *testing.T) {
 		t.Errorf("the token meets %d", errcode)
 	}
 	again, err := c.AccessToken(ctx, simApp)
-	if err != nil || again != first || sim.RequestCount() != 1 {
+	if err != nil || !again.Equal(first) || sim.RequestCount() != 1 {
 		t.Errorf("not cached: %v, %d requests", err, sim.RequestCount())
 	}
 	sim.ExpireTokens(simApp)
 	c.InvalidateAccessToken(simApp, first)
 	next, err := c.AccessToken(ctx, simApp)
-	if err != nil || next == first {
+	if err != nil || next.Equal(first) {
 		t.Errorf("not renewed: %v", err)
 	}
 	c.SetApps([]wechat.App{{AppID: simApp, Secret: secret.New("wrong")}})

@@ -89,7 +89,7 @@ func (c *Client) InvalidateAccessToken(appid string, failed secret.String) {
 	t := a.tokens
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.token == failed {
+	if t.token.Equal(failed) {
 		t.token = secret.String{}
 	}
 }

@@ -217,7 +217,7 @@ func (c *Client) SetApps(apps []App) {
 				resets: c.newBreaker(a.AppID, apiResetSession),
 			}
 		}
-		if was != nil && was.Secret == a.Secret {
+		if was != nil && was.Secret.Equal(a.Secret) {
 			n.tokens = was.tokens
 		} else {
 			n.tokens = c.newTokenSource(a)

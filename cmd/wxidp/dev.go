@@ -16,7 +16,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/wxidp/wxidp/config"
 	"github.com/wxidp/wxidp/wechat/simulator"
@@ -48,26 +47,29 @@ start afresh; edit the config.yaml in it while this runs.`,
 		if err := prepareDev(*dir); err != nil {
 			return err
 		}
-		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+		// A closed terminal ends it too: there is nobody left to reload for.
+		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 		defer stop()
-		group, ctx := errgroup.WithContext(ctx)
+		context.AfterFunc(ctx, stop) // from then on a signal ends the process
 
-		simulatorReady := make(chan string, 1)
-		group.Go(func() error {
-			return serveSimulator(ctx, *simulated, simulator.Options{
+		// The simulator ends last, so that sign-ins under way get their answer.
+		simulating, endSimulator := context.WithCancel(context.WithoutCancel(ctx))
+		defer endSimulator()
+		ready, done := make(chan string, 1), make(chan error, 1)
+		go func() {
+			done <- serveSimulator(simulating, *simulated, simulator.Options{
 				Apps:   []simulator.App{{AppID: demoAppID, Secret: demoAppSecret, OpenPlatform: "main"}},
 				Logger: slog.New(slog.DiscardHandler),
-			}, func(address string) { simulatorReady <- address })
-		})
-		group.Go(func() error {
-			select {
-			case weChat := <-simulatorReady:
-				return serveDev(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), *dir, *address, *admin, weChat)
-			case <-ctx.Done():
-				return nil // the simulator failed, or it is over
-			}
-		})
-		return group.Wait()
+			}, func(address string) { ready <- address })
+		}()
+		select {
+		case err := <-done:
+			return err
+		case weChat := <-ready:
+			err := serveDev(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), *dir, *address, *admin, weChat)
+			endSimulator()
+			return errors.Join(err, <-done)
+		}
 	}
 	return cmd
 }

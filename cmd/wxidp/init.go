@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/spf13/cobra"
 
@@ -85,9 +86,23 @@ func writeNew(path, content string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := file.WriteString(content); err != nil {
-		_ = file.Close() // the write error is the one to tell
+	_, err = file.WriteString(content)
+	if err == nil {
+		// A master key that a power cut takes away takes the data with it.
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close(), syncFolder(filepath.Dir(path)))
+}
+
+// syncFolder makes a new directory entry durable, where the system can.
+func syncFolder(path string) error {
+	folder, err := os.Open(path)
+	if err != nil {
 		return err
 	}
-	return file.Close()
+	if err := folder.Sync(); err != nil && runtime.GOOS != "windows" {
+		_ = folder.Close() // the first error is the one to tell
+		return err
+	}
+	return folder.Close()
 }

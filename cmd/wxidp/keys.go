@@ -26,6 +26,8 @@ func keysCommand() *cobra.Command {
 		Long: `Manage the signing keys of the running server through its admin socket. Keys
 rotate by themselves; these commands are for looking, for rotating early and
 for a key or master key that has leaked.`,
+		Args: cobra.NoArgs, // with RunE, so that a misspelt command is an error
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	socket := cmd.PersistentFlags().String("socket", "", "admin `socket` of the server (default: the one in the configuration)")
 	path := os.Getenv(envConfig)

@@ -124,7 +124,7 @@ func TestRequestsPerAddress(t *testing.T) {
 	}))
 	limited := 0
 	for range 30 {
-		out := s.Introspect("junk")
+		out := s.Refresh("junk")
 		if out.Status == http.StatusTooManyRequests {
 			limited++
 			if seconds := retryAfter(t, out); seconds > 60 {
@@ -140,6 +140,15 @@ func TestRequestsPerAddress(t *testing.T) {
 	}
 	if out := s.UserInfo("x"); out.Status != http.StatusTooManyRequests {
 		t.Errorf("UserInfo: %v", out)
+	}
+	// A backend asks for all its users from one address.
+	for range 30 {
+		if out := s.Introspect("junk"); out.Status != http.StatusOK {
+			t.Fatalf("introspection: %v", out)
+		}
+	}
+	if out := s.Do(http.MethodPost, s.Issuer+"/oauth2/introspect", pairs("token", "x"), basic("nobody", "x")); out.Status != http.StatusTooManyRequests {
+		t.Errorf("introspection by nobody: %v", out)
 	}
 	// What comes from memory is free, or validators would fail.
 	for range 30 {

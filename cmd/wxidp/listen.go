@@ -18,7 +18,7 @@ type listeners struct {
 }
 
 // listen opens all sockets of the configuration, or none.
-func listen(c *config.Config) (_ *listeners, err error) {
+func listen(c *config.Config, refused func(limit string)) (_ *listeners, err error) {
 	l := new(listeners)
 	defer func() {
 		if err != nil {
@@ -28,7 +28,7 @@ func listen(c *config.Config) (_ *listeners, err error) {
 	if l.public, err = listenTCP("listen", c.Listen); err != nil {
 		return nil, err
 	}
-	l.public = web.LimitListener(l.public, web.MaxConnections, web.MaxConnectionsPerIP, c.TrustedProxies)
+	l.public = web.LimitListener(l.public, web.MaxConnections, web.MaxConnectionsPerIP, c.TrustedProxies, refused)
 	if c.TLS.Enabled() {
 		if l.public, err = listenTLS(l.public, c.TLS); err != nil {
 			return nil, err

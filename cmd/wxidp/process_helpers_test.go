@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -12,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -235,29 +238,28 @@ func (s *testServer) signIn(client, appid, user string, edits ...func(*http.Requ
 		pairs("grant_type", "wechat_jscode", "client_id", client, "js_code", code), edits...)
 }
 
-// failures collects what goes wrong in goroutines; only the first few are
-// worth reading.
+// failures collects what goes wrong in goroutines.
 type failures struct {
 	mu    sync.Mutex
-	count int
-	first []string
+	texts []string
 }
 
 func (f *failures) add(text string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.count++
-	if len(f.first) < 5 {
-		f.first = append(f.first, text)
-	}
+	f.texts = append(f.texts, text)
+}
+
+func (f *failures) all() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.texts)
 }
 
 func (f *failures) report(t testing.TB, what string) {
 	t.Helper()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.count > 0 {
-		t.Errorf("%s: %d failures, such as\n%s", what, f.count, strings.Join(f.first, "\n"))
+	if texts := f.all(); len(texts) > 0 { // the first few are worth reading
+		t.Errorf("%s: %d failures, such as\n%s", what, len(texts), strings.Join(texts[:min(len(texts), 5)], "\n"))
 	}
 }
 
@@ -316,4 +318,18 @@ func (s *testServer) startErr() error {
 		level:  level,
 		ready:  func(*parts) { cancel() }, // it ends, and serve returns nil
 	})
+}
+
+// jwtPayload reads the claims of a JWT without verifying it.
+func jwtPayload(token string) (map[string]any, error) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return nil, errors.New("no JWT")
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return nil, err
+	}
+	var claims map[string]any
+	return claims, json.Unmarshal(raw, &claims)
 }

@@ -105,3 +105,51 @@ func buildSnippet(t *testing.T, code string) (program string) {
 	}
 	return program
 }
+
+// TestOperationsManualIsComplete holds the lists of log events and metrics
+// against the source and a running server.
+func TestOperationsManualIsComplete(t *testing.T) {
+	root := filepath.Join("..", "..")
+	names := map[string]bool{}
+	event := regexp.MustCompile(`(?:"event", |warn\(ctx, (?:sess\.)?req, )"([a-z_]+(?:\.[a-z_]+)*)"`)
+	for _, folder := range []string{"cmd/wxidp", "web", "provider", "grants", "accounts", "wechat", "storage/bolt", "keys", "config"} {
+		sources, err := filepath.Glob(filepath.Join(root, folder, "*.go"))
+		if err != nil || len(sources) == 0 {
+			t.Fatalf("%s: no sources (%v)", folder, err)
+		}
+		for _, source := range sources {
+			if strings.HasSuffix(source, "_test.go") {
+				continue
+			}
+			raw, err := os.ReadFile(source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, match := range event.FindAllSubmatch(raw, -1) {
+				names[string(match[1])] = true
+			}
+		}
+	}
+	delete(names, "wechat.token_kept") // nothing asks for WeChat's server access token yet
+	s := startServer(t)
+	s.SignIn("alice")
+	metric := regexp.MustCompile(`(?m)^# TYPE (wxidp_\w+)`)
+	metrics := metric.FindAllSubmatch(s.Do(http.MethodGet, s.Admin+"/metrics", nil).Body, -1)
+	for _, match := range metrics {
+		names[string(match[1])] = true
+	}
+	if len(names) < 40 || len(metrics) < 10 {
+		t.Fatalf("found %d names, %d of them metrics: the search is broken", len(names), len(metrics))
+	}
+	for _, manual := range []string{"docs/operations.md", "docs/operations.zh-CN.md"} {
+		raw, err := os.ReadFile(filepath.Join(root, manual))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name := range names {
+			if !strings.Contains(string(raw), "`"+name+"`") {
+				t.Errorf("%s does not tell of %s", manual, name)
+			}
+		}
+	}
+}

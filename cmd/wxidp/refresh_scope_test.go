@@ -53,7 +53,8 @@ func TestThreat22ScopeWithdrawn(t *testing.T) {
 	if out.Status != 200 || out.str("scope") != "openid profile" || claims(t, out.str("access_token"))["scope"] != "openid profile" {
 		t.Errorf("%v", out)
 	}
-	refused(t, refresh(s, only), 400, "invalid_scope")
+	refused(t, refresh(s, only), 400, "invalid_grant") // only a new sign-in helps
+	refused(t, refresh(s, only, "scope", "orders.read"), 400, "invalid_scope")
 	if out := refresh(s, out.str("refresh_token"), "scope", "openid orders.read"); out.Status != 200 || out.str("scope") != "openid" {
 		t.Errorf("a withdrawn scope asked for: %v", out)
 	}

@@ -82,7 +82,7 @@ func died(t *testing.T, s *testServer, successorUsed bool, refreshTokens, access
 		t.Fatalf("%d token.reuse_detected events", len(events))
 	}
 	e := events[0]
-	if e["successor_used"] != successorUsed || e["client_id"] != testClient || e["sub"] == "" || e["family"] == "" || e["ip"] == "" || e["request_id"] == "" {
+	if e["successor_used"] != successorUsed || e["client_id"] != testClient || e["sub"] == "" || e["sid"] == "" || e["ip"] == "" || e["request_id"] == "" {
 		t.Errorf("event %v", e)
 	}
 }

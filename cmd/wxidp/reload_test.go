@@ -329,3 +329,52 @@ func replaceFile(t testing.TB, path, content string) {
 		t.Fatal(err)
 	}
 }
+
+// TestReloadToAnAlgorithmWithoutKey turns EdDSA on and uses it in one edit. Its
+// first key has to be published for a day, so nothing can be signed with it
+// yet: the edit is refused, and no sign-in fails.
+func TestReloadToAnAlgorithmWithoutKey(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, withoutLimits())
+	good := s.Config()
+	for i, bad := range []string{
+		"keys: { eddsa: true }\ntokens: { access_token_signing_alg: EdDSA }\n" + good,
+		"keys: { eddsa: true }\n" + strings.Replace(good, "id_token_signed_response_alg: ES256", "id_token_signed_response_alg: EdDSA", 1),
+	} {
+		s.WriteConfig(bad)
+		within(t, reloadBound, "the edit is refused", func() bool { _, refused := s.reloads(); return refused > float64(i) })
+		if out := s.SignIn("alice"); !s.Active(out.str("access_token")) {
+			t.Error("a token issued after the refusal is dead")
+		}
+	}
+	events := s.Logs.Events("config.rejected")
+	if detail, _ := events[len(events)-1]["detail"].(string); !strings.Contains(detail, "EdDSA") || !strings.Contains(detail, testClient) {
+		t.Errorf("refused with %q", detail)
+	}
+	// Without using it, EdDSA can be turned on: its key is published and waits.
+	s.WriteConfig("keys: { eddsa: true }\n" + good)
+	within(t, reloadBound, "the edit is applied", func() bool { applied, _ := s.reloads(); return applied == 1 })
+	eventually(t, "the EdDSA key is published", func() bool {
+		return strings.Contains(string(s.Do(http.MethodGet, s.Issuer+"/.well-known/jwks.json", nil).Body), "EdDSA")
+	})
+	s.SignIn("alice")
+	s.stop()
+	// Nor may a restart come up unable to sign.
+	s.WriteConfig("keys: { eddsa: true }\ntokens: { access_token_signing_alg: EdDSA }\n" + good)
+	if err := s.startErr(); err == nil || !strings.Contains(err.Error(), "EdDSA") {
+		t.Errorf("starting with an algorithm that has no key: %v", err)
+	}
+}
+
+// TestEdDSAFromTheStart: nobody holds a JWK Set yet, so the first keys sign at
+// once.
+func TestEdDSAFromTheStart(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, withConfig(func(yaml string) string {
+		return "keys: { eddsa: true }\ntokens: { access_token_signing_alg: EdDSA }\n" + yaml
+	}))
+	out := s.SignIn("alice")
+	if !s.Active(out.str("access_token")) || kid(t, out.str("access_token")) != s.currentKey("EdDSA") {
+		t.Errorf("signed with %s", kid(t, out.str("access_token")))
+	}
+}

@@ -28,7 +28,6 @@ First steps:
   wxidp serve --config FILE       serve`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
 	}
 	root.AddCommand(initCommand(), serveCommand(), devCommand(), simulatorCommand(),
 		checkCommand(), keysCommand(), versionCommand())

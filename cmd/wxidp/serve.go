@@ -85,6 +85,11 @@ func serve(ctx context.Context, loaded *config.Loaded, opts serveOptions) error 
 	opts.level.Set(loaded.Config.Log.SlogLevel())
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	// From the very start to the very end, or a reload at a bad moment would
+	// end the process.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 
 	parts, err := build(ctx, loaded, opts.logger)
 	if err != nil {
@@ -95,7 +100,7 @@ func serve(ctx context.Context, loaded *config.Loaded, opts serveOptions) error 
 			opts.logger.Error("closing the storage failed", "event", "storage.close_failed", "detail", err.Error())
 		}
 	}()
-	open, err := listen(loaded.Config)
+	open, err := listen(loaded.Config, parts.metrics.ConnectionRefused)
 	if err != nil {
 		return err
 	}
@@ -116,7 +121,7 @@ func serve(ctx context.Context, loaded *config.Loaded, opts serveOptions) error 
 	}
 	group.Go(func() error { return ignoreCanceled(parts.keys.Run(background)) })
 	group.Go(func() error { parts.store.RunGC(background, collectEvery); return nil })
-	group.Go(func() error { return ignoreCanceled(watch(background, parts, loaded, opts)) })
+	group.Go(func() error { return ignoreCanceled(watch(background, parts, loaded, opts, hangup)) })
 
 	opts.logger.Info("serving", "event", "server.started", "issuer", loaded.Config.Issuer,
 		"listen", open.public.Addr().String(), "version", version().Version)
@@ -142,8 +147,8 @@ func serve(ctx context.Context, loaded *config.Loaded, opts serveOptions) error 
 	return group.Wait()
 }
 
-// watch reloads the configuration on change and on SIGHUP.
-func watch(ctx context.Context, parts *parts, loaded *config.Loaded, opts serveOptions) error {
+// watch reloads the configuration on change and on hangup.
+func watch(ctx context.Context, parts *parts, loaded *config.Loaded, opts serveOptions, hangup <-chan os.Signal) error {
 	refused := func(err error) {
 		parts.metrics.ReloadRefused()
 		opts.logger.Error("the changed configuration was refused; the last good one goes on",
@@ -162,9 +167,6 @@ func watch(ctx context.Context, parts *parts, loaded *config.Loaded, opts serveO
 		},
 		OnReject: refused,
 	}
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
 	go func() {
 		for {
 			select {

@@ -148,6 +148,7 @@ func signInRates(c *config.Config) grants.SignInRates {
 		PerIP:          unlessDisabled(c, c.RateLimits.SignInsPerIPPerMinute),
 		PerNetwork:     unlessDisabled(c, c.RateLimits.SignInsPerNetworkPerMinute),
 		PerClient:      unlessDisabled(c, c.RateLimits.SignInsPerClientPerMinute),
+		PerUser:        unlessDisabled(c, c.RateLimits.SignInsPerUserPerMinute),
 		PerApp:         unlessDisabled(c, c.RateLimits.WeChatCallsPerAppPerMinute),
 		ReservePercent: c.RateLimits.WeChatReservePercent,
 	}

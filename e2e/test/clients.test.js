@@ -110,10 +110,17 @@ test('the WeChat ids come by the scope wechat alone', async () => {
   assert.notEqual(known.wechat_openid, known.sub);
 });
 
-test('several audiences, one of them by resource (RFC 8707)', async () => {
+test('several audiences, or some of them by audience or resource (RFC 8707)', async () => {
   const config = await discover(server.issuer, 'two-apis');
   const all = await signIn(config, await server.login('alice'));
-  assert.deepEqual((await verifyAccessToken(all.access_token)).payload.aud, [audience, 'https://stock.shop.example']);
+  const both = [audience, 'https://stock.shop.example'];
+  assert.deepEqual((await verifyAccessToken(all.access_token)).payload.aud, both);
+  for (const parameters of [{ audience: both.join(' ') }, both.map((value) => ['resource', value])]) {
+    const form = new URLSearchParams(parameters);
+    form.set('js_code', await server.login('alice'));
+    const tokens = await client.genericGrantRequest(config, 'wechat_jscode', form);
+    assert.deepEqual((await verifyAccessToken(tokens.access_token)).payload.aud, both);
+  }
   assert.equal(all.id_token, undefined); // openid was not asked for
   assert.equal(all.refresh_token, undefined); // nor is the grant this client's
   const one = await signIn(config, await server.login('alice'), { resource: 'https://stock.shop.example' });

@@ -23,6 +23,7 @@ type Rate struct {
 // keeps one timestamp per key.
 type Limiter struct {
 	rate    atomic.Pointer[Rate]
+	start   time.Time // times are counted from here, by the monotonic clock
 	seed    maphash.Seed
 	perSize int
 	shards  [shards]shard
@@ -30,14 +31,14 @@ type Limiter struct {
 
 type shard struct {
 	mu sync.Mutex
-	// tat is the theoretical arrival time in Unix nanoseconds: the moment at
+	// tat is the theoretical arrival time in nanoseconds since the start: the moment at
 	// which the key will have its whole burst again.
 	tat map[string]int64
 }
 
 // New returns a limiter that remembers at most maxKeys keys.
 func New(rate Rate, maxKeys int) *Limiter {
-	l := &Limiter{seed: maphash.MakeSeed(), perSize: max(1, maxKeys/shards)}
+	l := &Limiter{start: time.Now(), seed: maphash.MakeSeed(), perSize: max(1, maxKeys/shards)}
 	l.SetRate(rate)
 	for i := range l.shards {
 		l.shards[i].tat = make(map[string]int64)
@@ -45,10 +46,20 @@ func New(rate Rate, maxKeys int) *Limiter {
 	return l
 }
 
-// SetRate changes the rate for all keys from now on.
+// SetRate changes the rate for all keys from now on. What a key has used up at
+// another rate is forgotten, or a limit that was raised would not count for up
+// to a minute.
 func (l *Limiter) SetRate(rate Rate) {
 	rate.Burst = max(1, rate.Burst)
-	l.rate.Store(&rate)
+	if old := l.rate.Swap(&rate); old == nil || *old == rate {
+		return
+	}
+	for i := range l.shards {
+		s := &l.shards[i]
+		s.mu.Lock()
+		clear(s.tat)
+		s.mu.Unlock()
+	}
 }
 
 // Allow counts one event for key and reports whether it is within the rate.
@@ -66,7 +77,7 @@ func (l *Limiter) take(key string, count bool) (bool, time.Duration) {
 	}
 	interval := int64(time.Minute) / int64(rate.PerMinute)
 	tolerance := interval * int64(rate.Burst-1)
-	now := time.Now().UnixNano()
+	now := int64(time.Since(l.start))
 
 	s := &l.shards[maphash.String(l.seed, key)%shards]
 	s.mu.Lock()

@@ -43,7 +43,8 @@ func TestNoPrintedFormShowsTheValue(t *testing.T) {
 	if s.Reveal() != canary || New("").Reveal() != "" {
 		t.Error("Reveal lost the value")
 	}
-	if New(canary) != s || New("other") == s || !New("").IsZero() || s.IsZero() {
+	if !New(canary).Equal(s) || New("other").Equal(s) || !New("").Equal(String{}) || New("").Equal(s) ||
+		!New("").IsZero() || s.IsZero() {
 		t.Error("secrets do not compare by value")
 	}
 }

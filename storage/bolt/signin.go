@@ -16,7 +16,7 @@ type signIn struct {
 	vault    *storage.Vault
 	identity storage.Digest
 	union    storage.Digest // zero: no unionid that counts
-	newUser  *newUser       // made in advance where the identity was not known
+	newUser  *newUser       // nil: not needed so far
 	result   storage.SignInResult
 }
 
@@ -42,25 +42,6 @@ func (s *Store) SignIn(ctx context.Context, in storage.SignIn) (storage.SignInRe
 	}
 	if op.Family.Secret == (storage.FamilySecret{}) {
 		op.Family.Secret = storage.NewFamilySecret()
-	}
-	if size := len(storage.EncodeFamily(&op.Family)); size > storage.MaxValueSize {
-		return storage.SignInResult{}, storage.ErrTooLarge
-	}
-	// A user who seems new gets their key here and not in the transaction,
-	// where it would hold up everybody.
-	known := false
-	err := s.read(ctx, func(tx txn) error {
-		known = tx.Bucket(bucketIdentities).Get(op.identity[:]) != nil ||
-			!op.union.IsZero() && tx.Bucket(bucketUnionIDs).Get(op.union[:]) != nil
-		return nil
-	})
-	if err != nil {
-		return storage.SignInResult{}, err
-	}
-	if !known {
-		if op.newUser, err = op.makeUser(); err != nil {
-			return storage.SignInResult{}, err
-		}
 	}
 	if err := s.write(ctx, op.apply); err != nil {
 		return storage.SignInResult{}, err
@@ -95,7 +76,14 @@ func (op *signIn) apply(tx txn) (bool, error) {
 	if err != nil || op.result.Verdict != 0 {
 		return false, err
 	}
-	return true, op.carryOut(tx, plan)
+	family := op.Family
+	family.WeChatAppID = op.AppID
+	family.Start(plan.userID, op.identity, plan.epoch, tx.now, op.Idle, op.Absolute)
+	row := storage.EncodeFamily(&family)
+	if len(row) > storage.MaxValueSize {
+		return false, storage.ErrTooLarge
+	}
+	return true, op.carryOut(tx, plan, &family, row)
 }
 
 // plan is what a sign-in is going to write.
@@ -109,13 +97,9 @@ type plan struct {
 
 // decide judges the sign-in without writing. A verdict in the result ends it.
 func (op *signIn) decide(tx txn) (plan, error) {
-	owner, err := op.unionOwner(tx)
-	if err != nil {
-		return plan{}, err
-	}
 	data := tx.Bucket(bucketIdentities).Get(op.identity[:])
 	if data == nil {
-		return op.decideNew(tx, owner)
+		return op.decideNew(tx, op.unionOwner(tx))
 	}
 	identity, err := storage.DecodeIdentity(data)
 	if err != nil {
@@ -129,8 +113,10 @@ func (op *signIn) decide(tx txn) (plan, error) {
 	// A recorded unionid of another open platform is no unionid of this one:
 	// the operator moved the app.
 	recorded := !identity.Union.IsZero() && identity.OpenPlatform == op.OpenPlatform
-	switch {
-	case op.union.IsZero(), recorded && identity.Union == op.union:
+	if op.union.IsZero() || recorded && identity.Union == op.union {
+		return p, nil
+	}
+	switch owner := op.unionOwner(tx); {
 	case recorded, owner != "" && owner != identity.UserID:
 		op.result.Conflict = true
 		if owner != identity.UserID {
@@ -189,11 +175,12 @@ func (op *signIn) decideNew(tx txn, owner string) (plan, error) {
 	return p, nil
 }
 
-func (op *signIn) unionOwner(tx txn) (string, error) {
+// unionOwner returns the user whom the unionid belongs to, or "".
+func (op *signIn) unionOwner(tx txn) string {
 	if op.union.IsZero() {
-		return "", nil
+		return ""
 	}
-	return string(tx.Bucket(bucketUnionIDs).Get(op.union[:])), nil
+	return string(tx.Bucket(bucketUnionIDs).Get(op.union[:]))
 }
 
 // activeUser returns a user who may sign in. ok is false, and the verdict set,
@@ -212,7 +199,7 @@ func (op *signIn) activeUser(tx txn, id string) (user storage.UserRecord, ok boo
 	return user, true, nil
 }
 
-func (op *signIn) carryOut(tx txn, p plan) error {
+func (op *signIn) carryOut(tx txn, p plan, family *storage.Family, row []byte) error {
 	var w writes
 	if p.user != nil {
 		w.put(tx, bucketUsers, []byte(p.userID), storage.EncodeUser(p.user))
@@ -223,13 +210,10 @@ func (op *signIn) carryOut(tx txn, p plan) error {
 	if p.claim {
 		w.put(tx, bucketUnionIDs, op.union[:], []byte(p.userID))
 	}
-	family := op.Family
-	family.WeChatAppID = op.AppID
-	family.Start(p.userID, op.identity, p.epoch, tx.now, op.Idle, op.Absolute)
-	w.put(tx, bucketFamilies, family.ID[:], storage.EncodeFamily(&family))
+	w.put(tx, bucketFamilies, family.ID[:], row)
 	byUser, mark := byUserRow(p.userID, family.ID)
 	w.put(tx, bucketByUser, byUser, mark)
-	w.expire(tx, familyExpiry(&family), kindFamily, family.ID[:])
+	w.expire(tx, familyExpiry(family), kindFamily, family.ID[:])
 	if op.Idempotency != nil {
 		row := idempotencyRow{
 			IdempotencyRecord: storage.IdempotencyRecord{Form: op.Idempotency.Form, FamilyID: family.ID},
@@ -240,6 +224,6 @@ func (op *signIn) carryOut(tx txn, p plan) error {
 	}
 	op.result.Verdict = storage.SignInOK
 	op.result.UserID = p.userID
-	op.result.Family = family
+	op.result.Family = *family
 	return w.err
 }
