@@ -31,7 +31,7 @@ type Claims interface {
 // CodeExchanger trades a js_code at WeChat; *wechat.Client does.
 type CodeExchanger interface {
 	App(appid string) (wechat.App, bool)
-	Code2Session(ctx context.Context, appid, jsCode string) (wechat.Session, error)
+	Code2Session(ctx context.Context, appid, jsCode string) (wechat.CodeResult, error)
 }
 
 // WeChatJSCode proves a user by the js_code of wx.login. One code reaches
@@ -97,9 +97,9 @@ func (g *WeChatJSCode) Prove(ctx context.Context, req Request) (Subject, error) 
 	}, nil
 }
 
-func (g *WeChatJSCode) exchange(ctx context.Context, req Request, appid, code string) (wechat.Session, error) {
+func (g *WeChatJSCode) exchange(ctx context.Context, req Request, appid, code string) (wechat.CodeResult, error) {
 	if err := g.Limits.upstream(req.RemoteIP, appid); err != nil {
-		return wechat.Session{}, err
+		return wechat.CodeResult{}, err
 	}
 	return g.WeChat.Code2Session(ctx, appid, code)
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/wxidp/wxidp/wechat/simulator"
 )
 
-func signIn(t *testing.T, sim *simulator.Simulator, c *wechat.Client, user string) wechat.Session {
+func signIn(t *testing.T, sim *simulator.Simulator, c *wechat.Client, user string) wechat.CodeResult {
 	t.Helper()
 	code, err := sim.Login(simApp, user)
 	if err != nil {
@@ -209,7 +209,7 @@ func TestSessionsAgainstSimulator(t *testing.T) {
 	check(s.SessionKey, true)
 	check(secret.New("AAECAwQFBgcICQoLDA0ODw=="), false)
 	fresh, err := c.ResetSession(ctx, simApp, s.WeChatOpenID, s.SessionKey)
-	if err != nil || fresh == s.SessionKey || fresh.IsZero() {
+	if err != nil || fresh.Equal(s.SessionKey) || fresh.IsZero() {
 		t.Fatal(err)
 	}
 	check(s.SessionKey, false)
