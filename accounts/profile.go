@@ -1,5 +1,3 @@
-// Package accounts owns what is known about people: today the profile that a
-// first sign-in gives a new user.
 package accounts
 
 import (
