@@ -1,12 +1,10 @@
 package storage
 
 import (
+	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"time"
-
-	"github.com/wxidp/wxidp/internal/seal"
 )
 
 const (
@@ -14,47 +12,111 @@ const (
 	identityVersion = 1
 )
 
-// Purposes of values sealed under a user's own key.
-const (
-	purposeProfile = "profile"
-	purposeOpenID  = "wechat openid"
-	purposeUnionID = "wechat unionid"
-)
-
 // UserRecord is a user as it is stored. Key opens only under a master key, and
-// every personal value of the user only under Key.
+// every personal value of the user only under Key. A retired user's record is
+// a tombstone: it has no key and no values any more.
 type UserRecord struct {
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 	Disabled    bool
+	Retired     bool
 	Epoch       uint32
 	EndedAt     time.Time // when Epoch was last raised
 	EndedReason string
-	Key         []byte // sealed under a master key
-	Profile     []byte // sealed under Key
+	Key         []byte     // sealed under a master key
+	Profile     []byte     // sealed under Key
+	Identities  DigestList // indexes of the user's identities in order of linking
+
+	Username        Handle
+	Password        []byte // the hash, sealed under Key; empty: none
+	Phone           Handle
+	PhoneVerifiedAt time.Time
+	ExternalID      Handle
+	Attributes      []byte // sealed under Key; empty: none
+}
+
+// Handle is a personal value that a user is found by. The zero Handle means
+// that the user has none.
+type Handle struct {
+	Index  Digest
+	Sealed []byte // under the user's key
+}
+
+// IsZero reports whether there is no value.
+func (h Handle) IsZero() bool { return h.Index.IsZero() }
+
+// DigestList is a list of digests as it is stored, one after another.
+type DigestList []byte
+
+// Len returns the number of digests.
+func (l DigestList) Len() int { return len(l) / len(Digest{}) }
+
+// At returns the digest at i.
+func (l DigestList) At(i int) Digest { return Digest(l[i*len(Digest{}):]) }
+
+// Add returns a new list with d at the end.
+func (l DigestList) Add(d Digest) DigestList {
+	return append(append(make(DigestList, 0, len(l)+len(d)), l...), d[:]...)
+}
+
+// Remove returns a new list without d.
+func (l DigestList) Remove(d Digest) DigestList {
+	out := make(DigestList, 0, len(l))
+	for i := range l.Len() {
+		if at := l.At(i); at != d {
+			out = append(out, at[:]...)
+		}
+	}
+	return out
+}
+
+// Bare reports whether one WeChat identity is all that leads to the user.
+func (u *UserRecord) Bare() bool {
+	return u.Identities.Len() == 1 && u.Username.IsZero() && len(u.Password) == 0 && u.Phone.IsZero() && u.ExternalID.IsZero()
+}
+
+// Clone returns a copy that borrows nothing from where u was decoded from.
+func (u UserRecord) Clone() UserRecord {
+	for _, b := range []*[]byte{
+		&u.Key, &u.Profile, (*[]byte)(&u.Identities), &u.Username.Sealed, &u.Password, &u.Phone.Sealed, &u.ExternalID.Sealed, &u.Attributes,
+	} {
+		*b = bytes.Clone(*b)
+	}
+	return u
 }
 
 // EncodeUser returns the stored form of a user record.
 func EncodeUser(u *UserRecord) []byte {
-	b := make([]byte, 0, 64+len(u.EndedReason)+len(u.Key)+len(u.Profile))
+	b := make([]byte, 0, 96+len(u.EndedReason)+len(u.Key)+len(u.Profile)+len(u.Identities)+
+		len(u.Username.Sealed)+len(u.Password)+len(u.Phone.Sealed)+len(u.ExternalID.Sealed)+len(u.Attributes))
 	b = append(b, userVersion)
 	b = appendBool(b, u.Disabled)
+	b = appendBool(b, u.Retired)
 	b = binary.BigEndian.AppendUint32(b, u.Epoch)
 	b = appendTime(b, u.CreatedAt)
 	b = appendTime(b, u.UpdatedAt)
 	b = appendTime(b, u.EndedAt)
 	b = appendString(b, u.EndedReason)
 	b = appendBytes(b, u.Key)
-	return appendBytes(b, u.Profile)
+	b = appendBytes(b, u.Profile)
+	b = appendBytes(b, u.Identities)
+	b = appendHandle(b, u.Username)
+	b = appendBytes(b, u.Password)
+	if b = appendHandle(b, u.Phone); !u.Phone.IsZero() {
+		b = appendTime(b, u.PhoneVerifiedAt)
+	}
+	b = appendHandle(b, u.ExternalID)
+	return appendBytes(b, u.Attributes)
 }
 
-// DecodeUser reads what EncodeUser wrote, or returns ErrCorrupt. Key and
-// Profile of the result are parts of data.
+// DecodeUser reads what EncodeUser wrote, or returns ErrCorrupt. The byte
+// slices of the result are parts of data.
 func DecodeUser(data []byte) (UserRecord, error) {
 	r := reader{data: data}
 	r.bad = r.byte() != userVersion
 	u := UserRecord{
 		Disabled:  r.bool(),
+		Retired:   r.bool(),
 		Epoch:     r.uint32(),
 		CreatedAt: r.time(),
 		UpdatedAt: r.time(),
@@ -63,10 +125,33 @@ func DecodeUser(data []byte) (UserRecord, error) {
 	u.EndedReason = string(r.bytes())
 	u.Key = r.bytes()
 	u.Profile = r.bytes()
+	u.Identities = DigestList(r.bytes())
+	r.bad = r.bad || len(u.Identities)%len(Digest{}) != 0
+	u.Username = r.handle()
+	u.Password = r.bytes()
+	if u.Phone = r.handle(); !u.Phone.IsZero() {
+		u.PhoneVerifiedAt = r.time()
+	}
+	u.ExternalID = r.handle()
+	u.Attributes = r.bytes()
 	if err := r.end(); err != nil {
 		return UserRecord{}, err
 	}
 	return u, nil
+}
+
+func appendHandle(b []byte, h Handle) []byte {
+	if b = appendDigest(b, h.Index); !h.IsZero() {
+		b = appendBytes(b, h.Sealed)
+	}
+	return b
+}
+
+func (r *reader) handle() (h Handle) {
+	if h.Index = r.digest(); !h.IsZero() {
+		h.Sealed = r.bytes()
+	}
+	return h
 }
 
 // EndFamilies raises the epoch, which ends all families that the user has.
@@ -123,66 +208,6 @@ func DecodeIdentity(data []byte) (IdentityRecord, error) {
 	}
 	return i, nil
 }
-
-// SealProfile returns the stored form of a user's profile.
-func SealProfile(box *seal.Box, userID string, p Profile) ([]byte, error) {
-	plain, err := json.Marshal(p)
-	if err != nil {
-		return nil, fmt.Errorf("encode profile: %w", err)
-	}
-	return box.Seal(purposeProfile, []byte(userID), plain), nil
-}
-
-// OpenUser returns the user that a record describes, with the profile opened.
-func (v *Vault) OpenUser(userID string, u *UserRecord) (User, error) {
-	box, err := v.OpenUserKey(userID, u.Key)
-	if err != nil {
-		return User{}, unreadable(err)
-	}
-	plain, err := box.Open(purposeProfile, []byte(userID), u.Profile)
-	if err != nil {
-		return User{}, unreadable(err)
-	}
-	user := User{ID: userID, CreatedAt: u.CreatedAt, UpdatedAt: u.UpdatedAt, Disabled: u.Disabled, Epoch: u.Epoch}
-	if err := json.Unmarshal(plain, &user.Profile); err != nil {
-		return User{}, ErrCorrupt // the decoder's error would quote the profile
-	}
-	return user, nil
-}
-
-// SealOpenID seals a WeChat openid for the identity with this index.
-func SealOpenID(box *seal.Box, index Digest, weChatOpenID string) []byte {
-	return box.Seal(purposeOpenID, index[:], []byte(weChatOpenID))
-}
-
-// SealUnionID seals a unionid for the identity with this index.
-func SealUnionID(box *seal.Box, index Digest, unionID string) []byte {
-	return box.Seal(purposeUnionID, index[:], []byte(unionID))
-}
-
-// OpenIdentity returns the identity that a record describes with its values
-// opened under the user's sealed key.
-func (v *Vault) OpenIdentity(index Digest, i *IdentityRecord, userKey []byte) (Identity, error) {
-	box, err := v.OpenUserKey(i.UserID, userKey)
-	if err != nil {
-		return Identity{}, unreadable(err)
-	}
-	openID, err := box.Open(purposeOpenID, index[:], i.OpenID)
-	if err != nil {
-		return Identity{}, unreadable(err)
-	}
-	id := Identity{AppID: i.AppID, WeChatOpenID: string(openID), OpenPlatform: i.OpenPlatform, UserID: i.UserID, LinkedAt: i.LinkedAt}
-	if len(i.UnionID) > 0 {
-		unionID, err := box.Open(purposeUnionID, index[:], i.UnionID)
-		if err != nil {
-			return Identity{}, unreadable(err)
-		}
-		id.UnionID = string(unionID)
-	}
-	return id, nil
-}
-
-func unreadable(err error) error { return fmt.Errorf("%w: %w", ErrCorrupt, err) }
 
 func appendBool(b []byte, v bool) []byte {
 	if v {

@@ -87,6 +87,7 @@ type Family struct {
 	RevokedAt     time.Time // zero: not revoked
 	RevokedFor    string
 	UserEpoch     uint32 // the user's epoch at creation; an older one means ended
+	ClientEpoch   uint32 // the client's epoch at creation; an older one means ended
 
 	DPoPThumbprint string // RFC 9449 §6.1 jkt; "": bearer tokens
 }

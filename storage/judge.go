@@ -9,6 +9,7 @@ import (
 type UserState struct {
 	Found       bool
 	Disabled    bool
+	Retired     bool
 	Epoch       uint32
 	EndedAt     time.Time
 	EndedReason string
@@ -16,20 +17,38 @@ type UserState struct {
 
 // State returns what judgements need to know of the user.
 func (u *UserRecord) State() UserState {
-	return UserState{Found: true, Disabled: u.Disabled, Epoch: u.Epoch, EndedAt: u.EndedAt, EndedReason: u.EndedReason}
+	return UserState{Found: true, Disabled: u.Disabled, Retired: u.Retired, Epoch: u.Epoch, EndedAt: u.EndedAt, EndedReason: u.EndedReason}
 }
 
-// ended reports whether the family ended because of what happened to its user.
-func (u UserState) ended(f *Family) bool { return !u.Found || u.Epoch != f.UserEpoch }
+// Parties are a family's user and client.
+type Parties struct {
+	User   UserState
+	Client ClientState
+}
+
+func (p *Parties) userEnded(f *Family) bool {
+	return !p.User.Found || p.User.Retired || p.User.Epoch != f.UserEpoch
+}
+
+func (p *Parties) clientEnded(f *Family) bool { return p.Client.Epoch != f.ClientEpoch }
+
+// ended reports whether the family ended because of what happened to its user
+// or its client.
+func (p *Parties) ended(f *Family) bool { return p.userEnded(f) || p.clientEnded(f) }
 
 // Overlay returns the family as a caller should see it: one that ended with
-// all others of its user reads as revoked.
-func (u UserState) Overlay(f Family) Family {
-	if f.RevokedAt.IsZero() && u.ended(&f) {
-		f.RevokedAt, f.RevokedFor = u.EndedAt, u.EndedReason
-		if f.RevokedAt.IsZero() {
-			f.RevokedAt = f.CreatedAt // the user is gone
-		}
+// all others of its user or of its client reads as revoked.
+func (p *Parties) Overlay(f Family) Family {
+	switch {
+	case !f.RevokedAt.IsZero() || !p.ended(&f):
+		return f
+	case p.userEnded(&f):
+		f.RevokedAt, f.RevokedFor = p.User.EndedAt, p.User.EndedReason
+	default:
+		f.RevokedAt, f.RevokedFor = p.Client.EndedAt, p.Client.EndedReason
+	}
+	if f.RevokedAt.IsZero() {
+		f.RevokedAt = f.CreatedAt // the user is gone
 	}
 	return f
 }
@@ -41,9 +60,10 @@ func (f *Family) ExpiredAt(now time.Time) bool {
 
 // Start gives a new family its user, its times and its first generation.
 // idle of 0 or less means that only the absolute lifetime counts.
-func (f *Family) Start(userID string, identity Digest, epoch uint32, now time.Time, idle, absolute time.Duration) {
+func (f *Family) Start(userID string, identity Digest, parties Parties, now time.Time, idle, absolute time.Duration) {
 	now = RoundTime(now)
-	f.UserID, f.Identity, f.UserEpoch = userID, identity, epoch
+	f.UserID, f.Identity = userID, identity
+	f.UserEpoch, f.ClientEpoch = parties.User.Epoch, parties.Client.Epoch
 	f.AuthTime = RoundTime(f.AuthTime)
 	f.CreatedAt, f.RotatedAt = now, now
 	f.ExpiresAt = now.Add(absolute)
@@ -60,11 +80,11 @@ func idleExpiry(f *Family, now time.Time, idle time.Duration) time.Time {
 
 // JudgeRotate decides a rotation of f at now, the engine's own time. Where
 // write is true the engine must store the result's family in the same
-// transaction that read f and the user.
-func JudgeRotate(in Rotation, f Family, user UserState, now time.Time) (res RotateResult, write bool) {
+// transaction that read f and its parties.
+func JudgeRotate(in Rotation, f Family, parties Parties, now time.Time) (res RotateResult, write bool) {
 	now = RoundTime(now)
 	verdict := func(v RotateVerdict) (RotateResult, bool) {
-		return RotateResult{Verdict: v, Family: user.Overlay(f)}, false
+		return RotateResult{Verdict: v, Family: parties.Overlay(f)}, false
 	}
 	switch {
 	case f.ClientID != in.ClientID:
@@ -73,9 +93,9 @@ func JudgeRotate(in Rotation, f Family, user UserState, now time.Time) (res Rota
 		return verdict(RotateRevoked)
 	case f.ExpiredAt(now):
 		return verdict(RotateExpired)
-	case user.Disabled:
+	case parties.User.Disabled:
 		return verdict(RotateUserDisabled)
-	case user.ended(&f):
+	case parties.ended(&f):
 		return verdict(RotateRevoked)
 	case in.Generation > f.Generation:
 		return verdict(RotateInvalid)
@@ -96,23 +116,27 @@ func JudgeRotate(in Rotation, f Family, user UserState, now time.Time) (res Rota
 	return RotateResult{Verdict: RotateReused, Family: f, SuccessorUsed: successorUsed}, true
 }
 
-// RevokedForReuse is the reason of a family that Rotate revoked.
-const RevokedForReuse = "reuse"
-
-// RevokedForDisabled is the reason of families that ended because their user
-// was disabled.
-const RevokedForDisabled = "user_disabled"
+// The reasons of families that the store itself ended.
+const (
+	RevokedForReuse    = "reuse"            // Rotate found it
+	RevokedForDisabled = "user_disabled"    // SetUserDisabled
+	RevokedForPassword = "password_changed" // SetPassword with endFamilies
+	RevokedForUnbind   = "unbound"          // Unbind of the identity
+	RevokedForMerge    = "merged"           // the user was merged into another, or bound to another account
+	RevokedForPhone    = "phone_sign_in"    // a phone number joined another identity to the user
+	RevokedForErasure  = "erased"           // Erase
+)
 
 // JudgeAccess decides what CheckAccess answers for a family that exists.
-func JudgeAccess(f Family, user UserState, now time.Time) AccessResult {
+func JudgeAccess(f Family, parties Parties, now time.Time) AccessResult {
 	switch {
 	case !f.RevokedAt.IsZero():
 		return AccessResult{Verdict: AccessFamilyRevoked}
 	case f.ExpiredAt(RoundTime(now)):
 		return AccessResult{Verdict: AccessFamilyExpired}
-	case user.Disabled:
+	case parties.User.Disabled:
 		return AccessResult{Verdict: AccessUserDisabled}
-	case user.ended(&f):
+	case parties.ended(&f):
 		return AccessResult{Verdict: AccessFamilyRevoked}
 	}
 	return AccessResult{Verdict: AccessActive, Family: f}

@@ -1,6 +1,10 @@
 package storage
 
-import "time"
+import (
+	"time"
+
+	"github.com/wxidp/wxidp/internal/secret"
+)
 
 // User is a person known to the issuer. ID is the sub claim.
 type User struct {
@@ -8,8 +12,16 @@ type User struct {
 	CreatedAt time.Time
 	UpdatedAt time.Time // of the profile; the updated_at claim
 	Disabled  bool
+	Retired   bool   // merged into another or erased; the id is never used again
 	Epoch     uint32 // raised whenever all of the user's families are ended
 	Profile   Profile
+
+	Username        string // "": none
+	HasPassword     bool
+	Phone           string // E.164; "": none
+	PhoneVerifiedAt time.Time
+	ExternalID      string // the product's own id; "": none
+	Attributes      Attributes
 }
 
 // Profile is what a user shows of themself; sealed at rest under the user's
@@ -50,6 +62,16 @@ type SignIn struct {
 	Absolute time.Duration
 
 	Idempotency *Idempotency // nil: none
+
+	// RequireKnown refuses instead of creating a user, but for the account that
+	// Bind names by its external id: the product's own system knows that one.
+	RequireKnown bool
+	Bind         *Binding    // nil: bind nothing
+	Phone        *PhoneProof // nil: none
+
+	// SessionKey goes into custody for SessionKeyLifetime; zero: not kept.
+	SessionKey         secret.String
+	SessionKeyLifetime time.Duration
 }
 
 // Idempotency lets a repeated request find the outcome of the first.
@@ -89,4 +111,15 @@ const (
 	// SignInIdempotencyTaken: the idempotency key was recorded by another
 	// sign-in meanwhile; nothing was written.
 	SignInIdempotencyTaken
+	// SignInAccountRequired: the identity has no user and RequireKnown is set.
+	SignInAccountRequired
+	// SignInAccountMissing: the account to bind to does not exist or is retired.
+	SignInAccountMissing
+	// SignInIdentityBound: the identity belongs to another user who is not bare.
+	SignInIdentityBound
+	// SignInAccountBound: the account has another identity of the same app.
+	SignInAccountBound
+	// SignInPhoneTaken: the number belongs to a user whom it alone may not
+	// open, or to another user than the one it was to be recorded for.
+	SignInPhoneTaken
 )

@@ -76,21 +76,24 @@ type Store interface {
 	RevokeFamily(ctx context.Context, id FamilyID, reason string) (found bool, err error)
 
 	// RevokeUser ends all families that the user has at this moment with one
-	// write, however many they are. It returns ErrNotFound for an unknown user.
+	// write, however many they are. It returns ErrNotFound for an unknown or
+	// retired user.
 	RevokeUser(ctx context.Context, userID string, reason string) error
 
 	// SetUserDisabled disables or enables a user. Disabling also ends all of
-	// the user's families. It returns ErrNotFound for an unknown user.
+	// the user's families. It returns ErrNotFound for an unknown or retired
+	// user.
 	SetUserDisabled(ctx context.Context, userID string, disabled bool) error
 
-	// User returns a user with the profile opened, or ErrNotFound.
+	// User returns a user with all values opened, or ErrNotFound. A retired
+	// one has only ID and Retired.
 	User(ctx context.Context, id string) (User, error)
 
 	// Identity returns a WeChat identity with its values opened, or ErrNotFound.
 	Identity(ctx context.Context, index Digest) (Identity, error)
 
-	// PageUsers returns up to limit users in id order, starting after the
-	// cursor after ("" starts at the beginning). next is "" at the end.
+	// PageUsers returns up to limit users, retired ones included, in id order,
+	// starting after the cursor after ("" starts at the beginning). next is "" at the end.
 	PageUsers(ctx context.Context, after string, limit int) (users []User, next string, err error)
 
 	// PageFamilies returns up to limit families of a user (of all users where
@@ -133,6 +136,8 @@ type Store interface {
 	// under the first master key what is sealed under another; without a cursor
 	// it begins with the vault's own key. next is "" when all are done.
 	Rewrap(ctx context.Context, after string, limit int) (rewrapped int, next string, err error)
+
+	People
 
 	// Ping reports whether reads work.
 	Ping(ctx context.Context) error

@@ -96,6 +96,15 @@ func (v *Vault) UnionIDIndex(openPlatform, unionID string) Digest {
 	return v.digest("wechat unionid", openPlatform, unionID)
 }
 
+// UsernameIndex is the index key of a canonical username.
+func (v *Vault) UsernameIndex(username string) Digest { return v.digest("username", username) }
+
+// PhoneIndex is the index key of a phone number in E.164 form.
+func (v *Vault) PhoneIndex(e164 string) Digest { return v.digest("phone", e164) }
+
+// ExternalIDIndex is the index key of a user's id in the product's own system.
+func (v *Vault) ExternalIDIndex(id string) Digest { return v.digest("external id", id) }
+
 func (v *Vault) digest(parts ...string) Digest {
 	mac, ok := v.macs.Get().(hash.Hash)
 	if !ok {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,7 +45,12 @@ type Options struct {
 
 // Store is a storage.Store on one bbolt file. Open makes it.
 type Store struct {
-	db        *bbolt.DB
+	path        string // without symbolic links
+	guard       guard
+	maintenance sync.Mutex   // held while the file is copied
+	swapping    sync.RWMutex // held by readers of db; only the writer replaces db
+	db          *bbolt.DB
+
 	vault     *storage.Vault
 	claims    *storage.Claims
 	committer *committer
@@ -58,6 +64,11 @@ var (
 	bucketUsers       = []byte("users")            // user id -> user record
 	bucketIdentities  = []byte("identities")       // digest of appid and openid -> identity record
 	bucketUnionIDs    = []byte("unionids")         // digest of open platform and unionid -> user id
+	bucketUsernames   = []byte("usernames")        // digest of username -> user id
+	bucketPhones      = []byte("phones")           // digest of phone number -> user id
+	bucketExternalIDs = []byte("external_ids")     // digest of external id -> user id
+	bucketSessionKeys = []byte("session_keys")     // digest of appid and openid -> session_keys record
+	bucketClients     = []byte("clients")          // client id -> client record
 	bucketFamilies    = []byte("families")         // family id -> family
 	bucketByUser      = []byte("families_by_user") // shard, family id -> mark of the user
 	bucketItems       = []byte("items")            // digest of kind and key -> item
@@ -68,14 +79,16 @@ var (
 )
 
 var buckets = [][]byte{
-	bucketMeta, bucketUsers, bucketIdentities, bucketUnionIDs, bucketFamilies, bucketByUser,
+	bucketMeta, bucketUsers, bucketIdentities, bucketUnionIDs, bucketUsernames, bucketPhones, bucketExternalIDs,
+	bucketSessionKeys, bucketClients, bucketFamilies, bucketByUser,
 	bucketItems, bucketDenied, bucketIdempotency, bucketRecords, bucketExpiry,
 }
 
 // txn is a transaction with the one moment at which it judges everything.
 type txn struct {
 	*bbolt.Tx
-	now time.Time
+	now     time.Time
+	changed map[rowName]struct{} // notes what is written; nil: nobody asks
 }
 
 // write runs apply in a shared transaction and returns when it is durable.
@@ -94,6 +107,8 @@ func (s *Store) read(ctx context.Context, fn func(tx txn) error) error {
 	if s.broken.Load() {
 		return fmt.Errorf("%w: the data file is in an unknown state", storage.ErrUnavailable)
 	}
+	s.swapping.RLock()
+	defer s.swapping.RUnlock()
 	tx, err := s.db.Begin(false)
 	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
 		return storage.ErrClosed
@@ -102,7 +117,7 @@ func (s *Store) read(ctx context.Context, fn func(tx txn) error) error {
 		return fmt.Errorf("%w: %v", storage.ErrUnavailable, err)
 	}
 	defer func() { _ = tx.Rollback() }() // cannot fail on an open transaction
-	return fn(txn{tx, time.Now()})
+	return fn(txn{Tx: tx, now: time.Now()})
 }
 
 // Ping reports whether reads work.
@@ -137,6 +152,8 @@ func (s *Store) Close() error {
 	if s.broken.Load() {
 		return nil // the file is left as it is; only the end of the process frees it
 	}
+	s.maintenance.Lock() // a copy that was under way ends soon, now that nothing can be written
+	defer s.maintenance.Unlock()
 	if err := s.db.Close(); err != nil {
 		return fmt.Errorf("close the data file: %w", err)
 	}

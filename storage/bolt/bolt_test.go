@@ -59,3 +59,10 @@ func openStore(t testing.TB, opts Options) *Store {
 	})
 	return s
 }
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -29,7 +29,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	children := map[string]func(s *Store) error{"write": writeUntilKilled, "full": fillToTheLimit}
+	children := map[string]func(s *Store) error{"write": writeUntilKilled, "compact": compactUntilKilled, "full": fillToTheLimit}
 	run, ok := children[os.Getenv(envChild)]
 	if !ok {
 		os.Exit(m.Run())
@@ -91,14 +91,32 @@ func writeUntilKilled(s *Store) error {
 	return nil
 }
 
+// compactUntilKilled does so while the file is compacted again and again.
+func compactUntilKilled(s *Store) error {
+	go func() {
+		for {
+			if err := s.Compact(context.Background()); err != nil {
+				panic(err)
+			}
+		}
+	}()
+	return writeUntilKilled(s)
+}
+
 // Killing the process at any moment loses nothing that was acknowledged.
 func TestKilledProcessLosesNothing(t *testing.T) {
+	for _, mode := range []string{"write", "compact"} {
+		t.Run(mode, func(t *testing.T) { killedProcess(t, mode) })
+	}
+}
+
+func killedProcess(t *testing.T, mode string) {
 	path, key := newPath(t), seal.GenerateKey()
 	ring, err := seal.ParseKeyring([]byte(key))
 	must(t, err)
 	acknowledged := map[storage.FamilyID]uint32{}
 	for round := range 5 {
-		cmd, out := startChild(t, "write", path, key)
+		cmd, out := startChild(t, mode, path, key)
 		lines := bufio.NewScanner(out)
 		for n := 0; lines.Scan(); n++ {
 			if n == 150+100*round {
@@ -153,7 +171,7 @@ func TestThreat43FullDiskByLimit(t *testing.T) {
 }
 
 func fillToTheLimit(s *Store) error {
-	info, err := os.Stat(s.db.Path())
+	info, err := os.Stat(s.path)
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,7 @@ type committer struct {
 	onCommit func(operations int, elapsed time.Duration)
 	broke    func(error) // what failed leaves the file unknown
 	queue    chan *operation
+	control  chan *controlTask
 	done     chan struct{} // closed when the writer has ended
 
 	mu     sync.RWMutex // guards closed against sends on queue
@@ -50,7 +51,15 @@ type committer struct {
 
 	// Used by the writer alone.
 	broken    bool
-	fullUntil time.Time // zero: the disk is not known to be full
+	fullUntil time.Time            // zero: the disk is not known to be full
+	changed   map[rowName]struct{} // rows written since a copy began; nil: there is none
+}
+
+// controlTask is work that the writer does between its transactions.
+type controlTask struct {
+	run  func() error
+	err  error
+	done chan struct{} // closed when err is final
 }
 
 // The states of an operation: taken by the writer, or withdrawn by its caller
@@ -71,6 +80,7 @@ type operation struct {
 
 func startCommitter(c *committer) *committer {
 	c.queue = make(chan *operation, maxQueue)
+	c.control = make(chan *controlTask)
 	c.done = make(chan struct{})
 	go c.run()
 	return c
@@ -135,10 +145,36 @@ func (c *committer) close() bool {
 func (c *committer) run() {
 	defer close(c.done)
 	batch := make([]*operation, 0, maxBatch)
-	for op := range c.queue {
-		batch = c.gather(append(batch[:0], op))
-		c.process(batch)
-		clear(batch)
+	for {
+		select {
+		case op, ok := <-c.queue:
+			if !ok {
+				return
+			}
+			batch = c.gather(append(batch[:0], op))
+			c.process(batch)
+			clear(batch)
+		case task := <-c.control:
+			if c.broken {
+				task.err = fmt.Errorf("%w: the data file is in an unknown state", storage.ErrUnavailable)
+			} else {
+				task.err = safely(task.run)
+			}
+			close(task.done)
+		}
+	}
+}
+
+// between has the writer run task while it has no transaction open, and waits
+// for it. It returns storage.ErrClosed where the writer has ended.
+func (c *committer) between(run func() error) error {
+	task := &controlTask{run: run, done: make(chan struct{})}
+	select {
+	case c.control <- task:
+		<-task.done
+		return task.err
+	case <-c.done:
+		return storage.ErrClosed
 	}
 }
 
@@ -222,7 +258,7 @@ func (c *committer) attempt(ops []*operation) (spoiler int, err error) {
 	}
 	wrote := 0
 	for i, op := range ops {
-		safe := op.run(txn{tx, begin})
+		safe := op.run(txn{tx, begin, c.changed})
 		if !safe {
 			_ = tx.Rollback() // cannot fail on an open transaction
 			c.log.Error("a storage operation failed half-way and was undone", "event", "storage.operation_failed", "reason", op.err.Error())
@@ -277,7 +313,7 @@ func firstFrames(stack []byte) string {
 func (c *committer) commit(tx *bbolt.Tx) error {
 	id := tx.ID()
 	begin := time.Now()
-	err := commitNoPanic(tx)
+	err := safely(tx.Commit)
 	if err == nil {
 		if !c.fullUntil.IsZero() {
 			c.fullUntil = time.Time{}
@@ -302,13 +338,14 @@ func (c *committer) failed(id int, begin time.Time, err error) error {
 	return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 }
 
-func commitNoPanic(tx *bbolt.Tx) (err error) {
+// safely runs what calls bbolt, which panics where it finds a damaged page.
+func safely(run func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("bbolt panicked: %v", p)
+			err = fmt.Errorf("%w: bbolt panicked: %v", storage.ErrUnavailable, p)
 		}
 	}()
-	return tx.Commit()
+	return run()
 }
 
 // visible returns the id of the newest transaction that a reader sees, or -1.

@@ -13,10 +13,11 @@ import (
 
 func contractOptions() storagetest.Options {
 	return storagetest.Options{
-		Open: func(t *testing.T) storage.Store { return openStore(t, Options{Path: fastPath(t)}) },
-		Rows: countRows,
+		Open:  func(t *testing.T) storage.Store { return openStore(t, Options{Path: fastPath(t)}) },
+		Rows:  countRows,
+		Check: checkPeople,
 		Dump: func(t *testing.T, s storage.Store) []byte {
-			data, err := os.ReadFile(s.(*Store).db.Path())
+			data, err := os.ReadFile(s.(*Store).path)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -30,12 +30,12 @@ func (s *Store) Rotate(ctx context.Context, in storage.Rotation) (storage.Rotate
 		if err != nil || !found {
 			return false, err
 		}
-		user, err := getUserState(tx, family.UserID)
+		parties, err := getParties(tx, &family)
 		if err != nil {
 			return false, err
 		}
 		var write bool
-		if res, write = storage.JudgeRotate(in, family, user, tx.now); !write {
+		if res, write = storage.JudgeRotate(in, family, parties, tx.now); !write {
 			return false, nil
 		}
 		return true, putFamily(tx, &res.Family)
@@ -63,8 +63,8 @@ func (s *Store) Family(ctx context.Context, id storage.FamilyID) (storage.Family
 		if !found {
 			return storage.ErrNotFound
 		}
-		user, err := getUserState(tx, f.UserID)
-		family = user.Overlay(f)
+		parties, err := getParties(tx, &f)
+		family = parties.Overlay(f)
 		return err
 	})
 	if err != nil {
@@ -99,11 +99,11 @@ func (s *Store) CheckAccess(ctx context.Context, in storage.AccessCheck) (res st
 			res.Verdict = storage.AccessFamilyMissing
 			return nil
 		}
-		user, err := getUserState(tx, family.UserID)
+		parties, err := getParties(tx, &family)
 		if err != nil {
 			return err
 		}
-		res = storage.JudgeAccess(family, user, tx.now)
+		res = storage.JudgeAccess(family, parties, tx.now)
 		return nil
 	})
 	return res, err
@@ -120,11 +120,11 @@ func (s *Store) RevokeFamily(ctx context.Context, id storage.FamilyID, reason st
 		if err != nil || !found {
 			return false, err
 		}
-		user, err := getUserState(tx, family.UserID)
+		parties, err := getParties(tx, &family)
 		if err != nil {
 			return false, err
 		}
-		if seen := user.Overlay(family); !seen.RevokedAt.IsZero() {
+		if seen := parties.Overlay(family); !seen.RevokedAt.IsZero() {
 			return false, nil
 		}
 		family.RevokedAt, family.RevokedFor = storage.RoundTime(tx.now), reason
@@ -147,42 +147,9 @@ func (s *Store) PageFamilies(ctx context.Context, userID, after string, limit in
 			return nil, "", storage.ErrBadCursor
 		}
 	}
-	limit = storage.PageSize(limit)
-	err = s.read(ctx, func(tx txn) error {
-		bucket, prefix, mark := tx.Bucket(bucketFamilies), []byte(nil), []byte(nil)
-		if userID != "" {
-			shard, m := userShard(userID)
-			bucket, prefix, mark = tx.Bucket(bucketByUser), []byte{shard}, m
-		}
-		users := map[string]storage.UserState{}
-		cursor := bucket.Cursor()
-		from := append(bytes.Clone(prefix), start[:]...)
-		key, value := cursor.Seek(from)
-		if after != "" && bytes.Equal(key, from) {
-			key, value = cursor.Next()
-		}
-		var last storage.FamilyID
-		for n := 0; key != nil && bytes.HasPrefix(key, prefix); n++ {
-			if len(page) == limit || n == maxScan {
-				next = last.String()
-				return nil
-			}
-			if len(key) != len(prefix)+len(last) {
-				return storage.ErrCorrupt
-			}
-			last = storage.FamilyID(key[len(prefix):])
-			if mark == nil || bytes.Equal(value, mark) {
-				family, found, err := listedFamily(tx, last, users)
-				if err != nil {
-					return err
-				}
-				if found && (userID == "" || family.UserID == userID) {
-					page = append(page, family)
-				}
-			}
-			key, value = cursor.Next()
-		}
-		return nil
+	err = s.read(ctx, func(tx txn) (err error) {
+		page, next, err = scanFamilies(tx, userID, after, start, storage.PageSize(limit))
+		return err
 	})
 	if err != nil {
 		return nil, "", err
@@ -190,21 +157,70 @@ func (s *Store) PageFamilies(ctx context.Context, userID, after string, limit in
 	return page, next, nil
 }
 
-// listedFamily returns a family as a caller should see it. users remembers the
-// users that were read already.
-func listedFamily(tx txn, id storage.FamilyID, users map[string]storage.UserState) (storage.Family, bool, error) {
-	family, found, err := getFamily(tx, id)
-	if err != nil || !found {
+// scanFamilies looks at up to maxScan rows, behind the family start where
+// after is not "".
+func scanFamilies(tx txn, userID, after string, start storage.FamilyID, limit int) (page []storage.Family, next string, err error) {
+	bucket, prefix, mark := tx.Bucket(bucketFamilies), []byte(nil), []byte(nil)
+	if userID != "" {
+		shard, m := userShard(userID)
+		bucket, prefix, mark = tx.Bucket(bucketByUser), []byte{shard}, m
+	}
+	seen := seenParties{users: map[string]storage.UserState{}, clients: map[string]storage.ClientState{}}
+	cursor := bucket.Cursor()
+	from := append(bytes.Clone(prefix), start[:]...)
+	key, value := cursor.Seek(from)
+	if after != "" && bytes.Equal(key, from) {
+		key, value = cursor.Next()
+	}
+	var last storage.FamilyID
+	for n := 0; key != nil && bytes.HasPrefix(key, prefix); n++ {
+		if len(page) == limit || n == maxScan {
+			return page, last.String(), nil
+		}
+		if len(key) != len(prefix)+len(last) {
+			return nil, "", storage.ErrCorrupt
+		}
+		last = storage.FamilyID(key[len(prefix):])
+		if mark == nil || bytes.Equal(value, mark) {
+			family, found, err := seen.family(tx, last)
+			if err != nil {
+				return nil, "", err
+			}
+			if found && (userID == "" || family.UserID == userID) {
+				page = append(page, family)
+			}
+		}
+		key, value = cursor.Next()
+	}
+	return page, "", nil
+}
+
+// seenParties remembers the users and clients that a listing has read already.
+type seenParties struct {
+	users   map[string]storage.UserState
+	clients map[string]storage.ClientState
+}
+
+// family returns a family as a caller should see it.
+func (s *seenParties) family(tx txn, id storage.FamilyID) (family storage.Family, found bool, err error) {
+	if family, found, err = getFamily(tx, id); err != nil || !found {
 		return family, false, err
 	}
-	user, ok := users[family.UserID]
-	if !ok {
-		if user, err = getUserState(tx, family.UserID); err != nil {
+	var p storage.Parties
+	var ok bool
+	if p.User, ok = s.users[family.UserID]; !ok {
+		if p.User, err = getUserState(tx, family.UserID); err != nil {
 			return family, false, err
 		}
-		users[family.UserID] = user
+		s.users[family.UserID] = p.User
 	}
-	return user.Overlay(family), true, nil
+	if p.Client, ok = s.clients[family.ClientID]; !ok {
+		if p.Client, err = getClient(tx, family.ClientID); err != nil {
+			return family, false, err
+		}
+		s.clients[family.ClientID] = p.Client
+	}
+	return p.Overlay(family), true, nil
 }
 
 // DenyJTI makes CheckAccess refuse the token with this jti until expires.

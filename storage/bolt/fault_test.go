@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	bbolt "go.etcd.io/bbolt"
 
@@ -44,6 +45,45 @@ func TestThreat43FullDiskOnSmallFileSystem(t *testing.T) {
 	again, err := Open(t.Context(), Options{Path: path, Keyring: ring})
 	must(t, err)
 	must(t, again.Close())
+}
+
+// A copy that finds no room is given up; the store goes on.
+func TestCompactOnFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	chmod(t, dir, 0o700)
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=24m,mode=0700"); err != nil {
+		t.Skipf("no file system can be mounted here: %v", err)
+	}
+	defer func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	}()
+	path := filepath.Join(dir, "wxidp.db")
+	s := openStore(t, Options{Path: path, Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
+	value := make([]byte, 512<<10)
+	for i := range 12 {
+		_, err := s.PutIfAbsent(t.Context(), storage.ItemClientAssertion, []byte{byte(i)}, value, time.Hour)
+		must(t, err)
+	}
+	ballast := filepath.Join(dir, "ballast")
+	must(t, os.WriteFile(ballast, make([]byte, 13<<20), 0o600))
+	for range 3 {
+		if err := s.Compact(t.Context()); !errors.Is(err, storage.ErrUnavailable) {
+			t.Fatalf("Compact: %v", err)
+		}
+		if _, err := os.Stat(copyPath(path)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("leftover: %v", err)
+		}
+		if _, err := s.SignIn(t.Context(), signInRequest("o1")); err != nil {
+			t.Errorf("SignIn beside it: %v", err)
+		}
+	}
+	must(t, os.Remove(ballast))
+	must(t, s.Compact(t.Context()))
+	if got, verdict, err := s.Consume(t.Context(), storage.ItemClientAssertion, []byte{7}); err != nil || verdict != storage.ConsumeOK || len(got) != len(value) {
+		t.Errorf("after the compaction: %d bytes, verdict %d, %v", len(got), verdict, err)
+	}
 }
 
 // checkFile runs bbolt's own check of the whole file.

@@ -73,6 +73,8 @@ func expire(tx txn, w *writes, entry []byte) (gone bool, until time.Time, err er
 	switch kind {
 	case kindFamily:
 		return expireFamily(tx, w, key)
+	case kindSessionKeys:
+		return expireSessionKeys(tx, w, key)
 	case kindItem:
 		bucket = bucketItems
 	case kindDenied:
@@ -107,10 +109,27 @@ func expireFamily(tx txn, w *writes, key []byte) (gone bool, until time.Time, er
 	if !family.ExpiredAt(tx.now) {
 		return false, familyExpiry(&family), nil
 	}
-	w.delete(tx, bucketFamilies, key)
-	byUser, _ := byUserRow(family.UserID, family.ID)
-	w.delete(tx, bucketByUser, byUser)
+	w.deleteFamily(tx, &family)
 	return true, time.Time{}, nil
+}
+
+func expireSessionKeys(tx txn, w *writes, key []byte) (gone bool, until time.Time, err error) {
+	data := tx.Bucket(bucketSessionKeys).Get(key)
+	if data == nil {
+		return false, time.Time{}, nil
+	}
+	keys, err := storage.DecodeSessionKeys(data)
+	if err != nil {
+		return false, time.Time{}, err
+	}
+	left, until := storage.ExpireSessionKeys(keys, tx.now)
+	switch {
+	case len(left) == 0:
+		w.delete(tx, bucketSessionKeys, key)
+	case len(left) < len(keys):
+		w.put(tx, bucketSessionKeys, key, storage.EncodeSessionKeys(left))
+	}
+	return len(left) < len(keys), until, nil
 }
 
 // RunGC deletes expired records until ctx ends, looking every so often. While

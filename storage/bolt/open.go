@@ -38,11 +38,11 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if log == nil {
 		log = discardLogger()
 	}
-	db, err := openFile(opts)
+	db, path, err := openFile(opts)
 	if err != nil {
 		return nil, fmt.Errorf("storage file %s: %w", opts.Path, err)
 	}
-	s := &Store{db: db, claims: storage.NewClaims(0), log: log}
+	s := &Store{path: path, guard: guard{insecure: opts.InsecurePermissions}, db: db, claims: storage.NewClaims(0), log: log}
 	s.committer = startCommitter(&committer{
 		db:       db,
 		log:      log,
@@ -70,16 +70,17 @@ func (s *Store) breaker(opts Options, log *slog.Logger) func(error) {
 
 func discardLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// openFile returns the file with its buckets made and its format checked.
-func openFile(opts Options) (db *bbolt.DB, err error) {
+// openFile returns the file with its buckets made and its format checked, and
+// its path without symbolic links.
+func openFile(opts Options) (db *bbolt.DB, path string, err error) {
 	guard := guard{insecure: opts.InsecurePermissions}
 	folder := filepath.Dir(opts.Path)
 	if err := guard.makeFolder(folder); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	created, err := guard.checkFile(opts.Path)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	// A damaged page makes bbolt panic, and reading beyond the end of a
 	// truncated file is a fault.
@@ -91,12 +92,40 @@ func openFile(opts Options) (db *bbolt.DB, err error) {
 	}()
 	if !created {
 		if err := inspect(opts.Path, guard); err != nil {
-			return nil, explain(err)
+			return nil, "", explain(err)
 		}
 	}
+	db, file, err := openDB(opts.Path, guard)
+	if err != nil {
+		return nil, "", explain(err)
+	}
+	if path, err = realPath(opts.Path); err == nil {
+		err = checkName(path, file)
+	}
+	if err == nil {
+		err = removeLeftover(path)
+	}
+	if err == nil {
+		err = prepare(db)
+	}
+	if err == nil && created {
+		err = syncFolder(folder)
+	}
+	if err != nil {
+		return nil, "", errors.Join(err, db.Close())
+	}
+	return db, path, nil
+}
+
+// openDB opens a file for writing, which locks it.
+func openDB(path string, guard guard) (db *bbolt.DB, file *os.File, err error) {
 	options := bbolt.Options{
-		Timeout:        lockTimeout,
-		OpenFile:       guard.open,
+		Timeout: lockTimeout,
+		OpenFile: func(path string, flag int, mode os.FileMode) (*os.File, error) {
+			var err error
+			file, err = guard.open(path, flag, mode)
+			return file, err
+		},
 		FreelistType:   bbolt.FreelistMapType,
 		NoFreelistSync: true,
 		NoStatistics:   true,
@@ -104,16 +133,34 @@ func openFile(opts Options) (db *bbolt.DB, err error) {
 	if strconv.IntSize == 64 {
 		options.InitialMmapSize = 1 << 30 // so that growing rarely has to wait for readers
 	}
-	if db, err = bbolt.Open(opts.Path, 0o600, &options); err != nil {
-		return nil, explain(err)
-	}
-	if err = prepare(db); err == nil && created {
-		err = syncFolder(folder)
-	}
+	db, err = bbolt.Open(path, 0o600, &options)
+	return db, file, err
+}
+
+func realPath(path string) (string, error) {
+	path, err := filepath.Abs(path)
 	if err != nil {
-		return nil, errors.Join(err, db.Close())
+		return "", err
 	}
-	return db, nil
+	return filepath.EvalSymlinks(path)
+}
+
+// checkName makes sure that an open file, which this process holds the lock
+// of, still is the one by its name: another process may have swapped a
+// compacted one in before it let go of this.
+func checkName(path string, file *os.File) error {
+	named, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	opened, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(named, opened) {
+		return explain(berrors.ErrTimeout)
+	}
+	return nil
 }
 
 // inspect reads the whole tree of a file once, before anything relies on it.

@@ -222,13 +222,6 @@ func TestThreat88OpenRefusesAnotherMasterKey(t *testing.T) {
 	}
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func chmod(t *testing.T, path string, mode fs.FileMode) {
 	t.Helper()
 	must(t, os.Chmod(path, mode))

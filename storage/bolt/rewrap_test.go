@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	bbolt "go.etcd.io/bbolt"
 
 	"github.com/wxidp/wxidp/internal/seal"
+	"github.com/wxidp/wxidp/internal/secret"
 	"github.com/wxidp/wxidp/storage"
 )
 
@@ -35,6 +37,13 @@ func TestRewrapMovesEverythingToTheFirstMasterKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		results = append(results, res)
+	}
+	erased, err := s.SignIn(t.Context(), signInRequest("erased")) // leaves nothing to be sealed
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, err := s.Erase(t.Context(), erased.UserID); !found || err != nil {
+		t.Fatal(found, err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -72,6 +81,9 @@ func TestRewrapMovesEverythingToTheFirstMasterKey(t *testing.T) {
 	}
 
 	s = openStore(t, Options{Path: path, Keyring: parseRing(t, newKey)}) // the old key is gone
+	if user, err := s.User(t.Context(), erased.UserID); err != nil || !user.Retired {
+		t.Errorf("erased user %+v, %v", user, err)
+	}
 	for i, res := range results {
 		user, err := s.User(t.Context(), res.UserID)
 		if err != nil || user.Profile != signInRequest("").NewProfile {
@@ -120,6 +132,56 @@ func TestThreat67SwappedRowsDoNotOpen(t *testing.T) {
 	}
 	if identity, err := s.Identity(t.Context(), a.Family.Identity); err == nil {
 		t.Errorf("an identity opened in another's row: %+v", identity)
+	}
+}
+
+// The values of an account open only in their own user's row, and a
+// session_key only in its own identity's.
+func TestThreat67SwappedAccountsDoNotOpen(t *testing.T) {
+	s := openStore(t, Options{})
+	account := func(n int) (userID string, identity storage.Digest) {
+		t.Helper()
+		res, err := s.CreateAccount(t.Context(), storage.NewAccount{Username: fmt.Sprint("name", n), PasswordHash: fmt.Sprint("hash", n)})
+		must(t, err)
+		in := signInRequest(fmt.Sprint("o", n))
+		in.Bind = &storage.Binding{UserID: res.UserID}
+		in.Phone = &storage.PhoneProof{E164: fmt.Sprint("+861380013800", n)}
+		in.SessionKey, in.SessionKeyLifetime = secret.New(fmt.Sprint("key", n)), time.Hour
+		signedIn, err := s.SignIn(t.Context(), in)
+		must(t, err)
+		return res.UserID, signedIn.Family.Identity
+	}
+	a, identityA := account(1)
+	b, identityB := account(2)
+	for name, change := range map[string]func(one, two *storage.UserRecord){
+		"username": func(one, two *storage.UserRecord) { one.Username.Sealed = two.Username.Sealed },
+		"phone":    func(one, two *storage.UserRecord) { one.Phone.Sealed = two.Phone.Sealed },
+		"password": func(one, two *storage.UserRecord) { one.Password = two.Password },
+		"key":      func(one, two *storage.UserRecord) { one.Key = two.Key },
+		"kind":     func(one, _ *storage.UserRecord) { one.Phone.Sealed = one.Username.Sealed },
+	} {
+		var saved []byte
+		must(t, s.write(t.Context(), func(tx txn) (bool, error) {
+			saved = slices.Clone(tx.Bucket(bucketUsers).Get([]byte(a)))
+			one, _, err := getUser(tx, a)
+			must(t, err)
+			two, _, err := getUser(tx, b)
+			must(t, err)
+			change(&one, &two)
+			return true, put(tx, bucketUsers, []byte(a), storage.EncodeUser(&one))
+		}))
+		_, errUser := s.User(t.Context(), a)
+		_, errAccount := s.AccountByUsername(t.Context(), "name1")
+		if errUser == nil && errAccount == nil {
+			t.Errorf("%s: opened in another's place", name)
+		}
+		must(t, s.write(t.Context(), func(tx txn) (bool, error) { return true, put(tx, bucketUsers, []byte(a), saved) }))
+	}
+	must(t, s.write(t.Context(), func(tx txn) (bool, error) {
+		return true, put(tx, bucketSessionKeys, identityA[:], slices.Clone(tx.Bucket(bucketSessionKeys).Get(identityB[:])))
+	}))
+	if keys, err := s.SessionKeys(t.Context(), identityA); err == nil {
+		t.Errorf("another's session_keys opened: %v", keys)
 	}
 }
 

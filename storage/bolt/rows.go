@@ -24,16 +24,25 @@ func (w *writes) delete(tx txn, bucket, key []byte) {
 	if w.err != nil {
 		return
 	}
+	tx.note(bucket, key)
 	if err := tx.Bucket(bucket).Delete(key); err != nil {
 		w.err = fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 	}
 }
 
 func put(tx txn, bucket, key, value []byte) error {
+	tx.note(bucket, key)
 	if err := tx.Bucket(bucket).Put(key, value); err != nil {
 		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 	}
 	return nil
+}
+
+// note tells a copy under way that a row may change.
+func (tx txn) note(bucket, key []byte) {
+	if tx.changed != nil {
+		tx.changed[rowName{string(bucket), string(key)}] = struct{}{}
+	}
 }
 
 // expire notes when to look whether a record has expired.
@@ -47,6 +56,7 @@ const (
 	kindItem        byte = 'i'
 	kindDenied      byte = 'd'
 	kindIdempotency byte = 'p'
+	kindSessionKeys byte = 's'
 )
 
 // expiryKey orders records by the first full second at which they are expired.

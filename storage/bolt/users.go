@@ -1,7 +1,6 @@
 package bolt
 
 import (
-	"bytes"
 	"context"
 
 	"github.com/wxidp/wxidp/storage"
@@ -15,7 +14,7 @@ func (s *Store) User(ctx context.Context, id string) (storage.User, error) {
 		if err == nil && !found {
 			err = storage.ErrNotFound
 		}
-		user = detach(u)
+		user = u.Clone()
 		return err
 	})
 	if err != nil {
@@ -24,30 +23,21 @@ func (s *Store) User(ctx context.Context, id string) (storage.User, error) {
 	return s.vault.OpenUser(id, &user)
 }
 
-// detach copies what a decoded record borrowed from its transaction.
-func detach(u storage.UserRecord) storage.UserRecord {
-	u.Key, u.Profile = bytes.Clone(u.Key), bytes.Clone(u.Profile)
-	return u
-}
-
 // Identity returns a WeChat identity with its values opened.
 func (s *Store) Identity(ctx context.Context, index storage.Digest) (storage.Identity, error) {
 	var identity storage.IdentityRecord
 	var key []byte
 	err := s.read(ctx, func(tx txn) error {
-		data := tx.Bucket(bucketIdentities).Get(index[:])
-		if data == nil {
-			return storage.ErrNotFound
+		record, found, err := getIdentity(tx, index)
+		if err == nil && !found {
+			err = storage.ErrNotFound
 		}
-		var err error
-		if identity, err = storage.DecodeIdentity(bytes.Clone(data)); err != nil {
+		if err != nil {
 			return err
 		}
-		user, found, err := getUser(tx, identity.UserID)
-		if err == nil && !found {
-			err = storage.ErrCorrupt
-		}
-		key = bytes.Clone(user.Key)
+		identity = record
+		user, err := getLinked(tx, record.UserID)
+		key = user.Key
 		return err
 	})
 	if err != nil {
@@ -80,14 +70,15 @@ func (s *Store) SetUserDisabled(ctx context.Context, userID string, disabled boo
 	})
 }
 
-// updateUser changes a user's record where change says so.
+// updateUser changes the record of a user who is not retired, where change says
+// so.
 func (s *Store) updateUser(ctx context.Context, id string, change func(tx txn, u *storage.UserRecord) (bool, error)) error {
 	return s.write(ctx, func(tx txn) (bool, error) {
 		user, found, err := getUser(tx, id)
 		if err != nil {
 			return false, err
 		}
-		if !found {
+		if !found || user.Retired {
 			return false, storage.ErrNotFound
 		}
 		if changed, err := change(tx, &user); err != nil || !changed {
@@ -121,7 +112,7 @@ func (s *Store) PageUsers(ctx context.Context, after string, limit int) (users [
 			if err != nil {
 				return err
 			}
-			rows = append(rows, row{string(key), detach(user)})
+			rows = append(rows, row{string(key), user.Clone()})
 		}
 		return nil
 	})

@@ -2,10 +2,15 @@ package storagetest
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/url"
+	"reflect"
+	"strings"
 	"time"
 
+	"github.com/wxidp/wxidp/internal/secret"
 	"github.com/wxidp/wxidp/storage"
 )
 
@@ -129,26 +134,68 @@ func (s *suite) personal() {
 	if s.Dump == nil {
 		s.Skip("the backend has no dump to search")
 	}
-	canaries := []string{"oCANARYopenid000000000000001", "uCANARYunionid0000000000001", "CANARY小明", "https://canary.example/picture.png"}
-	in := union(appID, canaries[0], platform, canaries[1])
-	in.NewProfile = storage.Profile{Nickname: canaries[2], Picture: canaries[3]}
-	res := s.signIn(in)
-	s.signIn(union(otherApp, canaries[0]+"other", platform, canaries[1]))
-	s.signIn(union(otherApp, canaries[0]+"later", platform, ""))
-	s.signIn(union(otherApp, canaries[0]+"later", platform, canaries[1]+"later"))
+	in := Canary(appID)
+	res := s.wantOK(in)
+	s.signIn(union(otherApp, in.WeChatOpenID+"other", platform, in.UnionID))
+	s.signIn(union(otherApp, in.WeChatOpenID+"later", platform, ""))
+	s.signIn(union(otherApp, in.WeChatOpenID+"later", platform, in.UnionID+"later"))
 	s.wantRotate(res.Family.ID, 0, 0, storage.RotateOK)
+	account, err := s.store.CreateAccount(s.Context(), storage.NewAccount{Username: canaryUsername, PasswordHash: canaryHash})
+	s.must(err)
+	if account.Verdict != storage.AccountCreated {
+		s.Fatalf("CreateAccount = %+v", account)
+	}
+	merged, err := s.store.Merge(s.Context(), account.UserID, res.UserID, false)
+	if err != nil || merged.Verdict != storage.MergeOK {
+		s.Fatalf("Merge = %+v, %v", merged, err)
+	}
 	dump := s.Dump(s.T, s.store)
 	if !bytes.Contains(dump, []byte(res.UserID)) {
 		s.Fatal("the dump does not show what it should, such as the user's id")
 	}
-	for _, canary := range canaries {
-		if bytes.Contains(dump, []byte(canary)) {
-			s.Errorf("%q lies open", canary)
+	for _, canary := range Canaries() {
+		for _, form := range []string{canary, url.QueryEscape(canary), base64.StdEncoding.EncodeToString([]byte(canary))} {
+			if bytes.Contains(dump, []byte(form)) {
+				s.Errorf("%q lies open", form)
+			}
 		}
 	}
-	user, err := s.store.User(s.Context(), res.UserID)
-	s.must(err)
-	if user.Profile != in.NewProfile {
-		s.Errorf("profile %+v", user.Profile)
+	user := s.user(res.UserID)
+	if user.Profile != in.Bind.Profile || user.Username != canaryUsername || user.Phone != in.Phone.E164 || user.ExternalID != in.Bind.ExternalID ||
+		!reflect.DeepEqual(user.Attributes, in.Bind.Attributes) {
+		s.Errorf("user %+v", user)
+	}
+	if keys, err := s.store.SessionKeys(s.Context(), res.Family.Identity); err != nil || len(keys) != 1 || keys[0].Value.Reveal() != in.SessionKey.Reveal() {
+		s.Errorf("session_keys %v, %v", keys, err)
+	}
+	if text := fmt.Sprintf("%+v %#v", in, in); strings.Contains(text, in.SessionKey.Reveal()) {
+		s.Error("a SignIn prints its session_key")
+	}
+}
+
+const (
+	canaryUsername = "canary-username-000000001"
+	canaryHash     = "$argon2id$v=19$m=19456,t=2,p=1$Y2FuYXJ5LXNhbHQ$CANARYhash"
+)
+
+// Canary is a sign-in whose personal values can be told from all else.
+func Canary(app string) storage.SignIn {
+	in := union(app, "oCANARYopenid000000000000001", platform, "uCANARYunionid0000000000001")
+	in.SessionKey, in.SessionKeyLifetime = secret.New("CANARYsessionkey00000=="), long
+	in.Phone = &storage.PhoneProof{E164: "+8613812340000"}
+	in.Bind = &storage.Binding{
+		ExternalID: "external-canary-0000001",
+		Profile:    storage.Profile{Nickname: "CANARY小明", Picture: "https://canary.example/picture.png"},
+		Attributes: storage.Attributes{Roles: []string{"canary-role-00001"}, Claims: map[string]string{"canary-claim-00001": `"canary-value-00001"`}},
+	}
+	return in
+}
+
+// Canaries are the values of Canary and of the account beside it.
+func Canaries() []string {
+	in := Canary(appID)
+	return []string{
+		in.WeChatOpenID, in.UnionID, in.SessionKey.Reveal(), in.Phone.E164, in.Phone.E164[1:], in.Bind.ExternalID, in.Bind.Profile.Nickname,
+		in.Bind.Profile.Picture, "canary-role", "canary-claim", "canary-value", canaryUsername, canaryHash, "CANARYhash",
 	}
 }

@@ -29,6 +29,10 @@ type Options struct {
 	// Dump returns all bytes that a store holds on disk. Optional.
 	Dump func(t *testing.T, s storage.Store) []byte
 
+	// Check looks whether all rows about people fit together; it is called
+	// after every test, too. Optional.
+	Check func(t *testing.T, s storage.Store)
+
 	// ModelSteps is the length of the random run against a model, which needs a
 	// Bubble; 0 means 20,000.
 	ModelSteps int
@@ -52,6 +56,32 @@ func RunOptions(t *testing.T, opts Options) {
 		"SignIn/Idempotency":                (*suite).signInIdempotency,
 		"SignIn/Disabled":                   (*suite).signInDisabled,
 		"SignIn/FamilyIDTaken":              (*suite).signInFamilyIDTaken,
+		"SignIn/Threat72BindNew":            (*suite).bindNew,
+		"SignIn/Threat72BindMovesBareUser":  (*suite).bindMovesBareUser,
+		"SignIn/Threat72BindMovesUnion":     (*suite).bindMovesUnion,
+		"SignIn/Threat72BindRefusals":       (*suite).bindRefusals,
+		"SignIn/BindExternal":               (*suite).bindExternal,
+		"SignIn/Threat66BindUnionConflict":  (*suite).bindUnionConflict,
+		"SignIn/RequireKnown":               (*suite).requireKnown,
+		"SignIn/PhoneStepUp":                (*suite).phoneStepUp,
+		"SignIn/Phone":                      (*suite).phoneSignIn,
+		"SignIn/Threat70PhoneIsWeak":        (*suite).phoneIsWeak,
+		"People/UpdateProfile":              (*suite).updateProfile,
+		"People/CreateAccount":              (*suite).createAccount,
+		"People/Threat23Passwords":          (*suite).passwords,
+		"People/Threat72Unbind":             (*suite).unbind,
+		"People/Threat71Merge":              (*suite).merge,
+		"People/MergeRefusals":              (*suite).mergeRefusals,
+		"People/Erase":                      (*suite).erase,
+		"People/Import":                     (*suite).imports,
+		"People/Threat67SessionKeys":        (*suite).sessionKeys,
+		"People/SessionKeysExpire":          (*suite).sessionKeysExpire,
+		"People/Unknown":                    (*suite).unknownPeople,
+		"Revoke/Threat23Client":             (*suite).revokeClient,
+		"Concurrent/Threat72Bind":           (*suite).concurrentBind,
+		"Concurrent/Threat70Phone":          (*suite).concurrentPhone,
+		"Concurrent/Accounts":               (*suite).concurrentAccounts,
+		"Concurrent/Threat21End":            (*suite).concurrentEnd,
 		"Rotate/Threats16To19Table":         (*suite).rotateTable,
 		"Rotate/ManyGenerations":            (*suite).rotateManyGenerations,
 		"Rotate/Threat17GraceEnds":          (*suite).rotateGraceEnds,
@@ -87,7 +117,10 @@ func RunOptions(t *testing.T, opts Options) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			run := func(t *testing.T) {
-				test(&suite{T: t, Options: opts, store: opts.Open(t)})
+				s := &suite{T: t, Options: opts, store: opts.Open(t)}
+				if test(s); name != "Closed" {
+					s.check()
+				}
 			}
 			if opts.Bubble {
 				synctest.Test(t, run)

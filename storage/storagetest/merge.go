@@ -1,0 +1,222 @@
+package storagetest
+
+import (
+	"errors"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/wxidp/wxidp/internal/secret"
+	"github.com/wxidp/wxidp/storage"
+)
+
+func (s *suite) unbind() {
+	unbind := func(userID string, f storage.Family, want storage.UnbindVerdict) {
+		s.Helper()
+		commits := s.store.Stats().Commits
+		verdict, err := s.store.Unbind(s.Context(), userID, f.Identity)
+		if err != nil || verdict != want {
+			s.Fatalf("Unbind = %d, %v, want %d", verdict, err, want)
+		}
+		if wrote := s.store.Stats().Commits - commits; (wrote == 1) != (want == storage.UnbindOK) {
+			s.Errorf("verdict %d took %d commits", verdict, wrote)
+		}
+		s.check()
+	}
+	one := s.wantOK(union(appID, "o1", platform, "u1"))
+	unbind(one.UserID, one.Family, storage.UnbindLastWayIn)
+	two := s.wantOK(inApp(otherApp, "o-stranger"))
+	unbind(two.UserID, one.Family, storage.UnbindMissing)
+	unbind(one.UserID, storage.Family{Identity: digest("none")}, storage.UnbindMissing)
+
+	other := s.wantOK(union(otherApp, "o2", platform, "u1"))
+	second := s.wantOK(union(appID, "o1", platform, "u1"))
+	unbind(one.UserID, one.Family, storage.UnbindOK)
+	for _, f := range []storage.Family{one.Family, second.Family} {
+		s.wantRotate(f.ID, 0, long, storage.RotateRevoked)
+		s.wantAccess(f.ID, "", storage.AccessFamilyRevoked)
+	}
+	s.wantRotate(other.Family.ID, 0, long, storage.RotateOK) // signed in with another identity
+	s.wantIdentities(one.UserID, "o2")
+	unbind(one.UserID, one.Family, storage.UnbindMissing)
+	unbind(one.UserID, other.Family, storage.UnbindLastWayIn)
+	if again := s.wantOK(union("wx3333333333333333", "o3", platform, "u1")); again.UserID != one.UserID {
+		s.Errorf("the unionid of the other identity was forgotten: %+v", again)
+	}
+
+	// Each other way in lets the last identity go.
+	for name, in := range map[string]storage.SignIn{
+		"password":    bound(union(appID, "o-a", platform, "u-a"), s.account("ming")),
+		"external id": external(union(appID, "o-b", platform, "u-b"), "x-1"),
+		"phone":       phone(union(appID, "o-c", platform, "u-c"), numberA, false),
+	} {
+		res := s.wantOK(in)
+		s.Log(name)
+		unbind(res.UserID, res.Family, storage.UnbindOK)
+		s.wantAccess(res.Family.ID, "", storage.AccessFamilyRevoked)
+		s.wantIdentities(res.UserID)
+		in.Bind, in.Phone, in.Family.ID = nil, nil, storage.NewFamilyID()
+		if fresh := s.wantOK(in); !fresh.Created || fresh.UserID == res.UserID {
+			s.Errorf("%s: the identity still leads to the user: %+v", name, fresh)
+		}
+	}
+	// A username without a password lets nobody in.
+	id := s.account("li")
+	res := s.wantOK(bound(inApp(otherApp, "o-d"), id))
+	if swapped, err := s.store.SetPassword(s.Context(), id, "hash of li", "", false); err != nil || !swapped {
+		s.Fatal(swapped, err)
+	}
+	unbind(id, res.Family, storage.UnbindLastWayIn)
+}
+
+func (s *suite) merge() {
+	from, into := s.account("ming"), s.wantOK(union(otherApp, "o2", platform, "u2"))
+	s.wantOK(bound(phone(union(appID, "o1", platform, "u1"), numberA, false), from))
+	in := external(inApp("wx3333333333333333", "o3"), "x-1")
+	in.Bind.Attributes = storage.Attributes{Roles: []string{"buyer"}}
+	x := s.wantOK(in)
+	if res, err := s.store.Merge(s.Context(), x.UserID, from, false); err != nil || res.Verdict != storage.MergeOK || !res.ExternalID || res.Identities != 1 {
+		s.Fatalf("Merge = %+v, %v", res, err)
+	}
+	s.wantRetired(x.UserID, x.Family)
+	last := s.wantOK(union(appID, "o1", platform, "u1"))
+	old := s.user(from)
+
+	want := storage.MergeResult{Verdict: storage.MergeOK, Identities: 2, Username: true, Phone: true, ExternalID: true, Families: 2}
+	commits := s.store.Stats().Commits
+	res, err := s.store.Merge(s.Context(), from, into.UserID, true)
+	if err != nil || res != want || s.store.Stats().Commits != commits {
+		s.Errorf("dry run %+v, %v, want %+v", res, err, want)
+	}
+	if s.user(from).Retired {
+		s.Fatal("the dry run retired the user")
+	}
+	if res, err = s.store.Merge(s.Context(), from, into.UserID, false); err != nil || res != want {
+		s.Errorf("Merge = %+v, %v, want %+v", res, err, want)
+	}
+	s.wantRetired(from, last.Family)
+	s.wantRotate(into.Family.ID, 0, 0, storage.RotateOK)
+	s.wantIdentities(into.UserID, "o2", "o1", "o3")
+	user := s.user(into.UserID)
+	if user.Username != "ming" || user.Phone != numberA || user.ExternalID != "x-1" || !user.HasPassword ||
+		!reflect.DeepEqual(user.Attributes, in.Bind.Attributes) || !user.PhoneVerifiedAt.Equal(old.PhoneVerifiedAt) || user.Profile.Nickname != "nick of o2" {
+		s.Errorf("user after the merger %+v", user)
+	}
+	if account, err := s.store.AccountByUsername(s.Context(), "ming"); err != nil || account.UserID != into.UserID || account.PasswordHash != "hash of ming" {
+		s.Errorf("account after the merger %+v, %v", account, err)
+	}
+	for _, in := range []storage.SignIn{request("o1"), union("wx4444444444444444", "o4", platform, "u1"), external(request("o1"), "x-1")} {
+		if got := s.wantOK(in); got.UserID != into.UserID {
+			s.Errorf("sign-in after the merger leads to %s", got.UserID)
+		}
+	}
+}
+
+func (s *suite) mergeRefusals() {
+	named, other := s.account("ming"), s.account("li")
+	phoneA, phoneB := s.wantOK(phone(request("o1"), numberA, false)), s.wantOK(phone(inApp(otherApp, "o2"), numberB, false))
+	extA, extB := s.wantOK(external(inApp("wx3", "o3"), "x-1")), s.wantOK(external(inApp("wx4", "o4"), "x-2"))
+	same := s.wantOK(request("o5"))
+	gone := s.wantOK(inApp("wx5", "o6"))
+	if found, err := s.store.Erase(s.Context(), gone.UserID); !found || err != nil {
+		s.Fatal(found, err)
+	}
+	rows := s.rows()
+	for _, c := range []struct {
+		name, from, into string
+		want             storage.MergeVerdict
+	}{
+		{"itself", named, named, storage.MergeSame},
+		{"unknown from", storage.NewUserID(), named, storage.MergeMissing},
+		{"unknown into", named, storage.NewUserID(), storage.MergeMissing},
+		{"retired from", gone.UserID, named, storage.MergeMissing},
+		{"retired into", named, gone.UserID, storage.MergeMissing},
+		{"same app", phoneA.UserID, same.UserID, storage.MergeSameApp},
+		{"usernames", named, other, storage.MergeBothUsernames},
+		{"phones", phoneA.UserID, phoneB.UserID, storage.MergeBothPhones},
+		{"external ids", extA.UserID, extB.UserID, storage.MergeBothExternalIDs},
+	} {
+		for _, dryRun := range []bool{true, false} {
+			if res, err := s.store.Merge(s.Context(), c.from, c.into, dryRun); err != nil || res != (storage.MergeResult{Verdict: c.want}) {
+				s.Errorf("%s: %+v, %v, want verdict %d", c.name, res, err, c.want)
+			}
+		}
+	}
+	if after := s.rows(); after != rows {
+		s.Errorf("refused mergers left %d rows, %d before", after, rows)
+	}
+	s.check()
+	// Mergers that cross leave one of the two.
+	results := collect(s, callers, func(i int) (storage.MergeResult, error) {
+		if i%2 == 0 {
+			return s.store.Merge(s.Context(), named, phoneA.UserID, false)
+		}
+		return s.store.Merge(s.Context(), phoneA.UserID, named, false)
+	})
+	if n := slices.IndexFunc(results, func(r storage.MergeResult) bool { return r.Verdict == storage.MergeOK }); n < 0 ||
+		s.user(named).Retired == s.user(phoneA.UserID).Retired {
+		s.Errorf("users after crossing mergers: %+v, %+v", s.user(named), s.user(phoneA.UserID))
+	}
+	s.check()
+}
+
+func (s *suite) erase() {
+	base := s.rows()
+	id := s.account("ming")
+	in := bound(phone(union(appID, "o1", platform, "u1"), numberA, false), id)
+	in.SessionKey, in.SessionKeyLifetime = secret.New("key"), long
+	in.Absolute = s.short()
+	first := s.wantOK(in)
+	in = external(union(otherApp, "o2", platform, "u2"), "x-1")
+	in.Absolute = s.short()
+	x := s.wantOK(in)
+	if res, err := s.store.Merge(s.Context(), x.UserID, id, false); err != nil || res.Verdict != storage.MergeOK {
+		s.Fatalf("Merge = %+v, %v", res, err)
+	}
+	if found, err := s.store.Erase(s.Context(), id); !found || err != nil {
+		s.Fatalf("Erase = %v, %v", found, err)
+	}
+	s.wantRetired(id, first.Family)
+	for _, again := range []string{id, x.UserID, storage.NewUserID()} {
+		if found, err := s.store.Erase(s.Context(), again); found || err != nil {
+			s.Errorf("Erase of who is not there: %v, %v", found, err)
+		}
+	}
+	if _, err := s.store.AccountByUsername(s.Context(), "ming"); !errors.Is(err, storage.ErrNotFound) {
+		s.Errorf("AccountByUsername: %v", err)
+	}
+	if _, _, err := s.store.IdentityUser(s.Context(), appID, "o1"); !errors.Is(err, storage.ErrNotFound) {
+		s.Errorf("IdentityUser: %v", err)
+	}
+	if _, err := s.store.Identity(s.Context(), first.Family.Identity); !errors.Is(err, storage.ErrNotFound) {
+		s.Errorf("Identity: %v", err)
+	}
+	if keys, err := s.store.SessionKeys(s.Context(), first.Family.Identity); err != nil || len(keys) != 0 {
+		s.Errorf("%d session_keys, %v", len(keys), err)
+	}
+	if s.Bubble {
+		time.Sleep(long + 2*time.Second)
+		s.collectGarbage(100)
+		if rows := s.rows(); rows != base+2 {
+			s.Errorf("%d rows are left, want two tombstones above %d", rows, base)
+		}
+	}
+	// Whoever comes with the same values is somebody else.
+	ids := map[string]bool{id: true, x.UserID: true}
+	for name, in := range map[string]storage.SignIn{
+		"identity":    request("o1"),
+		"unionid":     union("wx3", "o3", platform, "u1"),
+		"unionid 2":   union("wx4", "o4", platform, "u2"),
+		"phone":       phone(inApp("wx5", "o5"), numberA, true),
+		"external id": external(inApp("wx6", "o6"), "x-1"),
+	} {
+		res := s.wantOK(in)
+		if !res.Created || ids[res.UserID] {
+			s.Errorf("%s leads to user %s", name, res.UserID)
+		}
+		ids[res.UserID] = true
+	}
+	if fresh := s.account("ming"); ids[fresh] {
+		s.Error("the username leads to the erased user")
+	}
+}
