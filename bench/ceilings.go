@@ -39,7 +39,7 @@ func measureCeilings(ctx context.Context, o *options, s *server, r *report) erro
 		{"verify", "ES256 verification (crypto/ecdsa)", &c.verification},
 	} {
 		progress("ceiling: %s", crypto.role)
-		m, err := askChild(ctx, o, nil, crypto.role)
+		m, err := best(o, measured.cpuEach, func() (measured, error) { return askChild(ctx, o, nil, crypto.role) })
 		if err != nil {
 			return err
 		}
@@ -52,7 +52,7 @@ func measureCeilings(ctx context.Context, o *options, s *server, r *report) erro
 
 	for _, connections := range o.connections {
 		progress("ceiling: outbound, %d at once", connections)
-		m, err := outboundCeiling(ctx, o, s, connections)
+		m, err := best(o, measured.cpuEach, func() (measured, error) { return outboundCeiling(ctx, o, s, connections) })
 		if err != nil {
 			return err
 		}
@@ -62,8 +62,11 @@ func measureCeilings(ctx context.Context, o *options, s *server, r *report) erro
 	for _, workers := range []int{1, connections} {
 		progress("ceiling: store, %d writers", workers)
 		dir := filepath.Join(s.dir, fmt.Sprintf("store-%d", workers))
-		m, err := askChild(ctx, o, nil, "store", "-target", dir, "-workers", fmt.Sprint(workers))
-		if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
+		m, err := best(o, measured.cpuEach, func() (measured, error) {
+			m, err := askChild(ctx, o, nil, "store", "-target", dir, "-workers", fmt.Sprint(workers))
+			return m, errors.Join(err, os.RemoveAll(dir))
+		})
+		if err != nil {
 			return err
 		}
 		r.ceiling(fmt.Sprintf("storage alone, sign-ins (%.1f per commit)", float64(m.Count)/float64(max(m.Commits, 1))), workers, m)
@@ -142,11 +145,13 @@ func httpCeilings(ctx context.Context, o *options, s *server, r *report, c *ceil
 	} {
 		for _, connections := range o.connections {
 			progress("ceiling: %s, %d connections", kind.title, connections)
-			scripts, err := kind.scripts(connections)
-			if err != nil {
-				return errors.Join(err, server.end())
-			}
-			result, err := load(ctx, at.Address, server.pid(), o.warmUp/2, ceilingLength, scripts)
+			result, err := best(o, (*result).cpuPerRequest, func() (*result, error) {
+				scripts, err := kind.scripts(connections)
+				if err != nil {
+					return nil, err
+				}
+				return load(ctx, at.Address, server.pid(), o.warmUp/2, ceilingLength, scripts)
+			})
 			if err != nil {
 				return errors.Join(err, server.end())
 			}

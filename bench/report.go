@@ -39,8 +39,8 @@ func (r *report) machine(o *options, dir string) error {
 	if o.pin {
 		pinned = "pinned: server on one core, load and simulator on another"
 	}
-	r.printf("%s · %d cores · %s · %s · server GOMAXPROCS=%d, %s · write of 4 KiB and fdatasync: p50 %d µs, p99 %d µs\n\n",
-		time.Now().UTC().Format("2006-01-02 15:04 UTC"), runtime.NumCPU(), kernel(), runtime.Version(), o.procs, pinned,
+	r.printf("%s · %d cores · %s · %s · server GOMAXPROCS=%d, %s · best of %d · write of 4 KiB and fdatasync: p50 %d µs, p99 %d µs\n\n",
+		time.Now().UTC().Format("2006-01-02 15:04 UTC"), runtime.NumCPU(), kernel(), runtime.Version(), o.procs, pinned, o.rounds,
 		fsync.Microseconds(), slow.Microseconds())
 	return nil
 }

@@ -152,9 +152,9 @@ func fromWeChat(e *wechat.Error) *Error {
 	code := strconv.Itoa(e.Code)
 	switch e.Kind {
 	case wechat.InvalidCode:
-		out = fail(InvalidGrant, msgCodeRefused.with(code)).reason("wechat_code")
+		out = fail(InvalidGrant, msgCodeRefused.with(code)).reason("wechat_errcode_" + code)
 	case wechat.Denied:
-		out = fail(AccessDenied, msgUserDenied.with(code)).reason("wechat_denied")
+		out = fail(AccessDenied, msgUserDenied.with(code)).reason("wechat_errcode_" + code)
 		out.Detail = "wechat_risk_user"
 		if e.Code == 50002 {
 			out.Detail = "wechat_user_limited"
