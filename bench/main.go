@@ -87,7 +87,7 @@ func parseFlags(args []string) (*options, error) {
 	flags.StringVar(&o.dir, "dir", "", "folder for the data of the run; default: the system's for temporary files")
 	flags.StringVar(&o.profile, "profile", "", "write CPU profiles of the server into this folder; they cost the server some CPU")
 	flags.IntVar(&o.procs, "procs", 1, "GOMAXPROCS of the server")
-	flags.IntVar(&o.rounds, "rounds", 1, "measure everything so often and keep the round with the least CPU time: other work on the machine only ever adds to it")
+	flags.IntVar(&o.rounds, "rounds", 1, "measure everything so often and keep of each number the round with the least CPU time: other work on the machine only ever adds to it")
 	flags.BoolVar(&o.pin, "pin", true, "server on the first core, all else on the second")
 	flags.BoolVar(&o.ceilings, "ceilings", true, "measure the ceilings too")
 	if err := flags.Parse(args); err != nil {
@@ -149,40 +149,35 @@ func measureAll(ctx context.Context, o *options) (err error) {
 	if err := s.seed(ctx, o.users); err != nil {
 		return fmt.Errorf("signing in: %w", err)
 	}
+	for range o.rounds {
+		if err := measureRound(ctx, o, s, r); err != nil {
+			return err
+		}
+	}
+	r.print()
+	return nil
+}
+
+// measureRound measures everything once.
+func measureRound(ctx context.Context, o *options, s *server, r *report) error {
 	if o.ceilings {
 		if err := measureCeilings(ctx, o, s, r); err != nil {
 			return err
 		}
 	}
-	r.workloadHeader()
 	for _, w := range allWorkloads {
 		if !slices.Contains(o.workloads, w.name) {
 			continue
 		}
 		for _, connections := range o.connections {
-			result, err := best(o, (*result).cpuPerRequest, func() (*result, error) { return s.measure(ctx, w, connections) })
+			result, err := s.measure(ctx, w, connections)
 			if err != nil {
 				return fmt.Errorf("%s with %d connections: %w", w.name, connections, err)
 			}
 			r.workload(w, connections, result)
 		}
 	}
-	r.ratios()
 	return nil
-}
-
-// best measures as often as asked for and returns the round that cost least.
-func best[T any](o *options, cost func(T) time.Duration, measure func() (T, error)) (least T, err error) {
-	for round := range o.rounds {
-		result, err := measure()
-		if err != nil {
-			return least, err
-		}
-		if round == 0 || cost(result) < cost(least) {
-			least = result
-		}
-	}
-	return least, nil
 }
 
 // progress tells on stderr what is being done.

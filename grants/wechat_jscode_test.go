@@ -39,7 +39,7 @@ func (c claims) Release(_ context.Context, key storage.Digest) error {
 // exchange answers for WeChat and counts.
 type exchange struct {
 	calls   int
-	session wechat.Session
+	session wechat.CodeResult
 	err     error
 }
 
@@ -47,13 +47,13 @@ func (e *exchange) App(id string) (wechat.App, bool) {
 	return wechat.App{AppID: id, OpenPlatform: "main"}, id == appID
 }
 
-func (e *exchange) Code2Session(context.Context, string, string) (wechat.Session, error) {
+func (e *exchange) Code2Session(context.Context, string, string) (wechat.CodeResult, error) {
 	e.calls++
 	return e.session, e.err
 }
 
 func newGrant() (*WeChatJSCode, *exchange) {
-	e := &exchange{session: wechat.Session{WeChatOpenID: "o1", UnionID: "u1", SessionKey: secret.New("canary")}}
+	e := &exchange{session: wechat.CodeResult{WeChatOpenID: "o1", UnionID: "u1", SessionKey: secret.New("canary")}}
 	return &WeChatJSCode{WeChat: e, Claims: claims{Claims: storage.NewClaims(0)}, Defaults: accounts.NewDefaults(storage.Profile{Nickname: "n"})}, e
 }
 

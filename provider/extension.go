@@ -2,9 +2,7 @@ package provider
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -167,8 +165,8 @@ func (p *Provider) newSignIn(sess *session) storage.SignIn {
 		AuthTime: subject.AuthTime,
 		AMR:      subject.AMR,
 		MACKeyID: p.keys.MACKey().ID,
+		Secret:   storage.NewFamilySecret(),
 	}
-	rand.Read(family.Secret[:])
 	settings := sess.snapshot
 	idle, absolute := settings.RefreshTokenIdleLifetime, settings.RefreshTokenAbsoluteLifetime
 	if !sess.client.may(GrantRefreshToken) {
@@ -225,5 +223,3 @@ func (p *Provider) mint(sess *session, family storage.Family, withRefresh bool) 
 	}
 	return out, err
 }
-
-func logString(key, value string) slog.Attr { return slog.String(key, value) }

@@ -39,15 +39,15 @@ func (*fakeWeChat) App(appid string) (wechat.App, bool) {
 	return wechat.App{AppID: appid}, appid == testAppID
 }
 
-func (f *fakeWeChat) Code2Session(_ context.Context, _, jsCode string) (wechat.Session, error) {
+func (f *fakeWeChat) Code2Session(_ context.Context, _, jsCode string) (wechat.CodeResult, error) {
 	f.mu.Lock()
 	f.calls++
 	f.mu.Unlock()
 	user, _, ok := strings.Cut(jsCode, ":")
 	if !ok {
-		return wechat.Session{}, &wechat.Error{Kind: wechat.InvalidCode, Code: 40029, Sent: true, Reason: "errcode"}
+		return wechat.CodeResult{}, &wechat.Error{Kind: wechat.InvalidCode, Code: 40029, Sent: true, Reason: "errcode"}
 	}
-	return wechat.Session{WeChatOpenID: user}, nil
+	return wechat.CodeResult{WeChatOpenID: user}, nil
 }
 
 // bench is a Provider on a real store and key ring, without any socket, so

@@ -23,14 +23,14 @@ func (m Message) with(value string) Message {
 
 var (
 	msgServerError = Message{
-		"Something went wrong on the server. The operator finds the details in the log under this request id.",
-		"服务器内部错误。请把 request id 交给运维人员查日志。"}
+		"Something went wrong on the server. The operator finds the details in the log under the X-Request-Id of this answer.",
+		"服务器内部错误。请把响应头 X-Request-Id 交给运维人员查日志。"}
 	msgBusy = Message{
 		"The server did not finish in time. Try again.",
 		"服务器未能及时完成，请稍后重试。"}
 	msgStorage = Message{
-		"The server cannot store anything at the moment. Try again later.",
-		"服务器暂时无法写入数据，请稍后重试。"}
+		"The server cannot reach its data or write to it at the moment. Try again later.",
+		"服务器暂时无法读写数据，请稍后重试。"}
 	msgLimited = Message{
 		"Too many requests. Wait as long as Retry-After says.",
 		"请求过于频繁，请按 Retry-After 的秒数等待后重试。"}

@@ -151,6 +151,6 @@ func noCanary(t testing.TB, c *testClient, err error) {
 	}
 }
 
-func exchange(c *testClient) (Session, error) {
+func exchange(c *testClient) (CodeResult, error) {
 	return c.Code2Session(context.Background(), testAppID, canaryCode)
 }

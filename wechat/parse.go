@@ -22,26 +22,26 @@ const (
 
 // parseSession reads an answer of code2Session. Its Content-Type says nothing
 // (WeChat sends text/plain), and success has no errcode, or errcode 0.
-func parseSession(body []byte) (Session, *Error) {
+func parseSession(body []byte) (CodeResult, *Error) {
 	a, e := parseAnswer(body)
 	if e != nil {
-		return Session{}, e
+		return CodeResult{}, e
 	}
 	switch {
 	case !a.openID.present:
-		return Session{}, unavailable(reasonNoOpenID)
+		return CodeResult{}, unavailable(reasonNoOpenID)
 	case !a.openID.plain(maxID):
-		return Session{}, unavailable(reasonBadAnswer)
+		return CodeResult{}, unavailable(reasonBadAnswer)
 	case !a.sessionKey.present:
-		return Session{}, unavailable(reasonNoSessionKey)
+		return CodeResult{}, unavailable(reasonNoSessionKey)
 	case !a.sessionKey.plain(maxSessionKey):
-		return Session{}, unavailable(reasonBadAnswer)
+		return CodeResult{}, unavailable(reasonBadAnswer)
 	case a.unionID.present && a.unionID.text != "" && !a.unionID.plain(maxID):
-		return Session{}, unavailable(reasonBadAnswer)
+		return CodeResult{}, unavailable(reasonBadAnswer)
 	case a.unionID.present && a.unionID.kind != '"':
-		return Session{}, unavailable(reasonBadAnswer)
+		return CodeResult{}, unavailable(reasonBadAnswer)
 	}
-	return Session{
+	return CodeResult{
 		WeChatOpenID: a.openID.text,
 		UnionID:      a.unionID.text,
 		SessionKey:   secret.New(a.sessionKey.text),

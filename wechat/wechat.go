@@ -3,7 +3,8 @@
 // mini-program.
 //
 // A request that may have reached WeChat is never sent a second time, because
-// a js_code is single-use: see [Error.Sent]. No error, log line or observation
+// a js_code is single-use (see [Error.Sent]), except once more where WeChat
+// answers errcode -1, by which it says that it was busy. No error, log line or observation
 // made here holds the AppSecret, a js_code, a session_key, an access token, a
 // URL or WeChat's own error text.
 package wechat
@@ -73,8 +74,8 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Session is the answer of code2Session.
-type Session struct {
+// CodeResult is the answer of code2Session.
+type CodeResult struct {
 	WeChatOpenID string // the user's id within the app
 	UnionID      string // the user's id within the Open Platform account; may be empty
 	// SessionKey is WeChat's session_key: the key between WeChat and this
@@ -228,30 +229,30 @@ func (c *Client) App(appid string) (App, bool) {
 //
 // When ctx ends, the exchange is given up and the js_code may be spent: a
 // caller that wants the answer nevertheless passes context.WithoutCancel.
-func (c *Client) Code2Session(ctx context.Context, appid, jsCode string) (Session, error) {
+func (c *Client) Code2Session(ctx context.Context, appid, jsCode string) (CodeResult, error) {
 	a, ok := (*c.apps.Load())[appid]
 	if !ok {
-		return Session{}, c.finish(apiCode2Session, appid, time.Now(), &Error{Kind: Misconfigured, Reason: reasonUnknownApp})
+		return CodeResult{}, c.finish(apiCode2Session, appid, time.Now(), &Error{Kind: Misconfigured, Reason: reasonUnknownApp})
 	}
 	start := time.Now()
 	s, e := c.code2Session(ctx, a, jsCode)
 	if err := c.finish(apiCode2Session, appid, start, e); err != nil {
-		return Session{}, err
+		return CodeResult{}, err
 	}
 	return s, nil
 }
 
-func (c *Client) code2Session(ctx context.Context, a *app, jsCode string) (Session, *Error) {
+func (c *Client) code2Session(ctx context.Context, a *app, jsCode string) (CodeResult, *Error) {
 	if !visibleASCII(jsCode, maxJSCode) {
-		return Session{}, &Error{Kind: InvalidCode, Reason: reasonCodeFormat}
+		return CodeResult{}, &Error{Kind: InvalidCode, Reason: reasonCodeFormat}
 	}
 	if c.inFlight.Add(1) > c.maxInFlight {
 		c.inFlight.Add(-1)
-		return Session{}, &Error{Kind: Unavailable, Reason: reasonBusy, RetryAfter: retryUnavailable}
+		return CodeResult{}, &Error{Kind: Unavailable, Reason: reasonBusy, RetryAfter: retryUnavailable}
 	}
 	defer c.inFlight.Add(-1)
 
-	var s Session
+	var s CodeResult
 	e := a.codes.run(func() *Error {
 		return c.exchange(ctx, func(ctx context.Context, fresh bool) *Error {
 			u := c.base
@@ -265,7 +266,7 @@ func (c *Client) code2Session(ctx context.Context, a *app, jsCode string) (Sessi
 		})
 	})
 	if e != nil {
-		return Session{}, e
+		return CodeResult{}, e
 	}
 	return s, nil
 }
