@@ -9,7 +9,7 @@ FUZZTIME ?= 30s
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/wxidp
@@ -34,13 +34,14 @@ test-node: build ## end-to-end tests with openid-client and jose
 	else echo "SKIPPED: npm is missing, the Node end-to-end tests did not run"; fi
 
 .PHONY: check
-check: ## format, vet, staticcheck, import rules, known vulnerabilities
+check: ## format, vet, staticcheck, import rules, go.mod, known vulnerabilities
 	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "not gofmt-clean:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	go tool staticcheck ./...
 	go test -run TestImports .
-	@go tool govulncheck ./... >/tmp/wxidp-govulncheck.$$$$ 2>&1; status=$$?; out=/tmp/wxidp-govulncheck.$$$$; \
+	go mod tidy -diff
+	@out=$$(mktemp); go tool govulncheck ./... >$$out 2>&1; status=$$?; \
 	if [ $$status -eq 0 ]; then tail -n 1 $$out; rm -f $$out; \
 	elif [ $$status -eq 3 ]; then cat $$out; rm -f $$out; exit 1; \
 	elif grep -qE 'dial tcp|no such host|Forbidden|Unavailable|timeout|connection|lookup|unexpected EOF' $$out; then \

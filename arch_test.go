@@ -45,7 +45,7 @@ var onlyImporters = map[string][]string{
 	"github.com/spf13/viper":        {"config"},
 	"github.com/spf13/cobra":        {"cmd/wxidp"},
 	"go.etcd.io/bbolt":              {"storage/bolt", "bench"},
-	"github.com/sony/gobreaker":     {"wechat"},
+	"github.com/sony/gobreaker":     {"wechat", "accounts"},
 	"go.yaml.in/yaml/":              {"config"},
 	"net/http/pprof":                {"web"},
 	"github.com/coreos/go-oidc":     {},

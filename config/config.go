@@ -219,7 +219,9 @@ type Users struct {
 type RateLimits struct {
 	// Disabled lifts all limits; for load tests. Default false.
 	Disabled bool `mapstructure:"disabled"`
-	// RequestsPerIPPerMinute limits requests of every kind. Default 3000.
+	// RequestsPerIPPerMinute limits token, revocation and UserInfo requests,
+	// and introspections that fail. What is served from memory (discovery,
+	// JWK Set, health) is not limited. Default 3000.
 	RequestsPerIPPerMinute int `mapstructure:"requests_per_ip_per_minute"`
 	// SignInsPerIPPerMinute limits sign-ins by IP address (IPv6: by /64).
 	// Default 120.
@@ -227,7 +229,8 @@ type RateLimits struct {
 	// SignInsPerNetworkPerMinute limits sign-ins by /24 (IPv6: /48).
 	// Default 1200.
 	SignInsPerNetworkPerMinute int `mapstructure:"sign_ins_per_network_per_minute"`
-	// SignInsPerClientPerMinute limits sign-ins by client. Default 30000.
+	// SignInsPerClientPerMinute limits sign-ins by client; addresses that
+	// signed somebody in within the last hour are exempt. Default 30000.
 	SignInsPerClientPerMinute int `mapstructure:"sign_ins_per_client_per_minute"`
 	// SignInsPerUserPerMinute limits sign-ins by WeChat user, after a burst of
 	// an hour's worth: each leaves a record for as long as it may be

@@ -99,7 +99,7 @@ clients:
     wechat_appid: {{quote .AppID}}
     grant_types: [wechat_jscode, refresh_token]
     id_token_signed_response_alg: ES256
-    scopes: [openid, profile]
+    scopes: [openid, profile, wechat, orders.read]
     default_scopes: [openid]
     audience: [{{quote .Audience}}]
 

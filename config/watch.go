@@ -23,10 +23,10 @@ const (
 // Set the fields before the first call. The callbacks run one at a time and
 // must call neither Reload nor Run.
 type Watcher struct {
-	Loaded   *Loaded            // what is in force at the start
-	OnReload func(next *Config) // next is in force from now on
-	OnReject func(err error)    // [Faults] or *[RestartError]; what was in force stays
-	Interval time.Duration      // between polls: at most 1s; 0 stands for 200ms
+	Loaded   *Loaded                  // what is in force at the start
+	OnReload func(next *Config) error // puts next in force, or says why not
+	OnReject func(err error)          // [Faults], *[RestartError] or OnReload's; what was in force stays
+	Interval time.Duration            // between polls: at most 1s; 0 stands for 200ms
 
 	mu      sync.Mutex
 	current *Loaded
@@ -102,10 +102,16 @@ func (w *Watcher) judge() error {
 		}
 		return err
 	}
-	w.current, w.judged = next, states
+	w.judged = states
 	if w.OnReload != nil {
-		w.OnReload(next.Config)
+		if err := w.OnReload(next.Config); err != nil {
+			if w.OnReject != nil {
+				w.OnReject(err)
+			}
+			return err
+		}
 	}
+	w.current = next
 	return nil
 }
 

@@ -20,6 +20,7 @@ type watched struct {
 	mu      sync.Mutex
 	reloads []*Config
 	rejects []error
+	refuse  error // of the one who would apply
 }
 
 func watch(t *testing.T, text string, env ...string) *watched {
@@ -36,10 +37,14 @@ func watch(t *testing.T, text string, env ...string) *watched {
 func (w *watched) follow(loaded *Loaded) {
 	w.Watcher = &Watcher{
 		Loaded: loaded,
-		OnReload: func(next *Config) {
+		OnReload: func(next *Config) error {
 			w.mu.Lock()
 			defer w.mu.Unlock()
+			if w.refuse != nil {
+				return w.refuse
+			}
 			w.reloads = append(w.reloads, next)
+			return nil
 		},
 		OnReject: func(err error) {
 			w.mu.Lock()
@@ -127,6 +132,22 @@ func TestThreat87BadFilesAreRefusedOnceAndTheLastGoodStays(t *testing.T) {
 		w.write("config.yaml", issuerLine, 0o600)
 		time.Sleep(time.Second)
 		w.expect("good again, as it was", 1, 3)
+	})
+}
+
+func TestWatcherGoesOnWhereNobodyCanApply(t *testing.T) {
+	inBubble(t, issuerLine, nil, func(w *watched) {
+		w.refuse = errors.New("no key yet")
+		w.write("config.yaml", issuerLine+"log: {level: debug}\n", 0o600)
+		time.Sleep(time.Second)
+		w.expect("refused", 0, 1)
+		// What was refused is not in force: taking it back changes nothing
+		// that would need a restart, and the same file is taken once it can be.
+		w.refuse = nil
+		if err := w.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		w.expect("applied", 1, 1)
 	})
 }
 

@@ -35,7 +35,8 @@ type CodeExchanger interface {
 }
 
 // WeChatJSCode proves a user by the js_code of wx.login. One code reaches
-// WeChat at most once, whatever happens.
+// WeChat at most once, whatever happens; only where WeChat answers that it was
+// busy (errcode -1) is it sent once more.
 type WeChatJSCode struct {
 	WeChat   CodeExchanger
 	Claims   Claims
@@ -71,7 +72,7 @@ func (g *WeChatJSCode) Prove(ctx context.Context, req Request) (Subject, error) 
 	if !taken {
 		return Subject{}, &Refusal{Kind: Replayed, Param: "js_code"}
 	}
-	session, err := g.exchange(ctx, req, app.AppID, code)
+	result, err := g.exchange(ctx, req, app.AppID, code)
 	if err != nil {
 		if nothingSent(err) {
 			if releaseErr := g.Claims.Release(ctx, claim); releaseErr != nil {
@@ -81,14 +82,14 @@ func (g *WeChatJSCode) Prove(ctx context.Context, req Request) (Subject, error) 
 		return Subject{}, err
 	}
 	g.Limits.succeeded(req.RemoteIP)
-	if err := g.Limits.user(app.AppID, session.WeChatOpenID); err != nil {
+	if err := g.Limits.user(app.AppID, result.WeChatOpenID); err != nil {
 		return Subject{}, err
 	}
 	return Subject{
 		Identity: storage.Identity{
 			AppID:        app.AppID,
-			WeChatOpenID: session.WeChatOpenID,
-			UnionID:      session.UnionID,
+			WeChatOpenID: result.WeChatOpenID,
+			UnionID:      result.UnionID,
 			OpenPlatform: app.OpenPlatform,
 		},
 		NewProfile: g.Defaults.NewProfile(),

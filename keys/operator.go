@@ -166,7 +166,7 @@ func (r *Ring) Revoke(ctx context.Context, keyID string) error {
 	// revocation, and if it fails, Run does it.
 	if err := r.maintain(ctx); err != nil {
 		r.logger.Error("key maintenance failed after a revocation; it will be retried",
-			"event", "keys.maintenance_failed", "reason", err.Error())
+			"event", "keys.maintenance_failed", "detail", err.Error())
 	}
 	return nil
 }

@@ -198,7 +198,7 @@ func (r *Ring) Run(ctx context.Context) error {
 		default:
 			delay = min(max(2*delay, interval), max(longestRetry, interval))
 			r.logger.Error("key maintenance failed; the keys in force go on",
-				"event", "keys.maintenance_failed", "reason", err.Error(), "retry_in", delay.String())
+				"event", "keys.maintenance_failed", "detail", err.Error(), "retry_in", delay.String())
 		}
 	}
 }
@@ -214,7 +214,7 @@ func (r *Ring) round(ctx context.Context) error {
 func (r *Ring) Reload(settings Settings) {
 	if err := settings.validate(); err != nil {
 		r.logger.Error("key settings refused; the last good ones go on",
-			"event", "keys.settings_refused", "reason", err.Error())
+			"event", "keys.settings_refused", "detail", err.Error())
 		return
 	}
 	r.settings.Store(&settings)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ory/fosite"
 
+	"github.com/wxidp/wxidp/accounts"
 	"github.com/wxidp/wxidp/grants"
 	"github.com/wxidp/wxidp/storage"
 	"github.com/wxidp/wxidp/wechat"
@@ -59,6 +60,7 @@ type Error struct {
 	// Scheme is the authentication scheme to name in WWW-Authenticate: "Basic"
 	// after a failed Basic authentication, "Bearer" at protected resources.
 	Scheme string
+	Scope  string // the scope that an insufficient_scope lacks
 
 	LogReason string // one stable word for the log
 	Cause     error  // for the log only
@@ -115,6 +117,9 @@ func AsError(err error) *Error {
 	if e, ok := errors.AsType[*grants.Refusal](err); ok {
 		return fromRefusal(e)
 	}
+	if e, ok := errors.AsType[*accounts.Error](err); ok && e.Kind == accounts.InvalidInput {
+		return fail(InvalidRequest, msgAccountValue.with(e.Param)).reason("invalid_" + e.Param)
+	}
 	if e, ok := errors.AsType[*wechat.Error](err); ok {
 		return fromWeChat(e)
 	}
@@ -152,9 +157,9 @@ func fromWeChat(e *wechat.Error) *Error {
 	code := strconv.Itoa(e.Code)
 	switch e.Kind {
 	case wechat.InvalidCode:
-		out = fail(InvalidGrant, msgCodeRefused.with(code)).reason("wechat_code")
+		out = fail(InvalidGrant, msgCodeRefused.with(code)).reason("wechat_errcode_" + code)
 	case wechat.Denied:
-		out = fail(AccessDenied, msgUserDenied.with(code)).reason("wechat_denied")
+		out = fail(AccessDenied, msgUserDenied.with(code)).reason("wechat_errcode_" + code)
 		out.Detail = "wechat_risk_user"
 		if e.Code == 50002 {
 			out.Detail = "wechat_user_limited"

@@ -2,9 +2,8 @@ package provider
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"log/slog"
+	"fmt"
 	"slices"
 	"time"
 
@@ -117,6 +116,7 @@ func (p *Provider) signIn(ctx context.Context, sess *session) (*TokenResponse, e
 		return nil, err
 	}
 	switch result.Verdict {
+	case storage.SignInOK:
 	case storage.SignInUserDisabled:
 		return nil, fail(AccessDenied, msgUserDisabled).reason("user_disabled")
 	case storage.SignInIdempotencyTaken:
@@ -130,6 +130,8 @@ func (p *Provider) signIn(ctx context.Context, sess *session) (*TokenResponse, e
 		}
 		sess.proof.earlier = family
 		return p.signIn(ctx, sess)
+	default:
+		return nil, fmt.Errorf("sign-in verdict %d to a request that binds nothing", result.Verdict)
 	}
 	if result.Conflict {
 		p.logConflict(ctx, sess.req, result, sess.client.ID)
@@ -167,8 +169,8 @@ func (p *Provider) newSignIn(sess *session) storage.SignIn {
 		AuthTime: subject.AuthTime,
 		AMR:      subject.AMR,
 		MACKeyID: p.keys.MACKey().ID,
+		Secret:   storage.NewFamilySecret(),
 	}
-	rand.Read(family.Secret[:])
 	settings := sess.snapshot
 	idle, absolute := settings.RefreshTokenIdleLifetime, settings.RefreshTokenAbsoluteLifetime
 	if !sess.client.may(GrantRefreshToken) {
@@ -225,5 +227,3 @@ func (p *Provider) mint(sess *session, family storage.Family, withRefresh bool) 
 	}
 	return out, err
 }
-
-func logString(key, value string) slog.Attr { return slog.String(key, value) }

@@ -23,14 +23,14 @@ func (m Message) with(value string) Message {
 
 var (
 	msgServerError = Message{
-		"Something went wrong on the server. The operator finds the details in the log under this request id.",
-		"服务器内部错误。请把 request id 交给运维人员查日志。"}
+		"Something went wrong on the server. The operator finds the details in the log under the X-Request-Id of this answer.",
+		"服务器内部错误。请把响应头 X-Request-Id 交给运维人员查日志。"}
 	msgBusy = Message{
 		"The server did not finish in time. Try again.",
 		"服务器未能及时完成，请稍后重试。"}
 	msgStorage = Message{
-		"The server cannot store anything at the moment. Try again later.",
-		"服务器暂时无法写入数据，请稍后重试。"}
+		"The server cannot reach its data or write to it at the moment. Try again later.",
+		"服务器暂时无法读写数据，请稍后重试。"}
 	msgLimited = Message{
 		"Too many requests. Wait as long as Retry-After says.",
 		"请求过于频繁，请按 Retry-After 的秒数等待后重试。"}
@@ -131,6 +131,12 @@ var (
 		"The access token is expired, revoked or not one of this server's. Refresh it or sign in again.",
 		"access_token 已过期、被撤销或不是本服务器签发的。请刷新或重新登录。"}
 	msgBearerScope = Message{
-		"The access token lacks the scope openid.",
-		"access_token 缺少 openid 权限。"}
+		"The access token lacks the scope {}.",
+		"access_token 缺少 {} 权限。"}
+	msgAccountBody = Message{
+		"Send a JSON object (application/json) with nickname, picture or both, and nothing else.",
+		"请以 application/json 提交只包含 nickname 和/或 picture 的 JSON 对象。"}
+	msgAccountValue = Message{
+		"The value of {} is not acceptable: a nickname has 1 to 64 characters without control characters, a picture is an https URL of at most 2048 bytes or empty.",
+		"{} 的值不符合要求：昵称为 1 到 64 个字符且不含控制字符；头像为不超过 2048 字节的 https URL，或为空。"}
 )

@@ -122,30 +122,42 @@ func New(opts Options) (*Provider, error) {
 // Reload puts new settings in force for requests that start from now on, or
 // changes nothing and says what is wrong with them.
 func (p *Provider) Reload(settings Settings) error {
+	apply, err := p.Prepare(settings)
+	if err != nil {
+		return err
+	}
+	apply()
+	return nil
+}
+
+// Prepare checks new settings without changing anything. apply, which cannot
+// fail, puts them in force.
+func (p *Provider) Prepare(settings Settings) (apply func(), err error) {
 	snap := &snapshot{Settings: settings, clients: make(map[string]*Client, len(settings.Clients))}
 	if snap.AccessTokenSigningAlg == "" {
 		snap.AccessTokenSigningAlg = "ES256"
 	}
 	if err := p.canSign(snap.AccessTokenSigningAlg); err != nil {
-		return fmt.Errorf("access tokens: %w", err)
+		return nil, fmt.Errorf("access tokens: %w", err)
 	}
 	for i := range settings.Clients {
 		client := settings.Clients[i]
 		if err := client.prepare(p.issuer); err != nil {
-			return fmt.Errorf("client %q: %w", client.ID, err)
+			return nil, fmt.Errorf("client %q: %w", client.ID, err)
 		}
 		if snap.clients[client.ID] != nil {
-			return fmt.Errorf("client %q is configured twice", client.ID)
+			return nil, fmt.Errorf("client %q is configured twice", client.ID)
 		}
 		if err := p.canSign(client.IDTokenAlg); err != nil {
-			return fmt.Errorf("client %q: ID Tokens: %w", client.ID, err)
+			return nil, fmt.Errorf("client %q: ID Tokens: %w", client.ID, err)
 		}
 		snap.clients[client.ID] = &client
 	}
-	p.authFailures.SetRate(limit.Rate{PerMinute: settings.FailedClientAuthPerMinute, Burst: settings.FailedClientAuthPerMinute})
-	p.misses.SetRate(limit.Rate{PerMinute: settings.IntrospectionMissesPerMinute, Burst: settings.IntrospectionMissesPerMinute})
-	p.current.Store(snap)
-	return nil
+	return func() {
+		p.authFailures.SetRate(limit.Rate{PerMinute: settings.FailedClientAuthPerMinute, Burst: settings.FailedClientAuthPerMinute})
+		p.misses.SetRate(limit.Rate{PerMinute: settings.IntrospectionMissesPerMinute, Burst: settings.IntrospectionMissesPerMinute})
+		p.current.Store(snap)
+	}, nil
 }
 
 // canSign refuses an algorithm whose first key has not been published long

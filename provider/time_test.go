@@ -33,7 +33,7 @@ func TestIdempotencyLifetime(t *testing.T) {
 		}
 		_, err = ask("refused")
 		b.code(err, InvalidGrant)
-		if reason := AsError(err).LogReason; reason != "wechat_code" || b.weChat.calls != 2 {
+		if reason := AsError(err).LogReason; reason != "wechat_errcode_40029" || b.weChat.calls != 2 {
 			t.Errorf("reason %s, %d calls to WeChat", reason, b.weChat.calls)
 		}
 		time.Sleep(2 * time.Second)

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -178,6 +179,6 @@ func respond(sess *session, responder fosite.AccessResponder, out *TokenResponse
 
 // logConflict reports that a unionid and an openid name different people.
 func (p *Provider) logConflict(ctx context.Context, req Request, result storage.SignInResult, clientID string) {
-	p.warn(ctx, req, "identity.conflict", logString("sub", result.UserID),
-		logString("other_sub", result.ConflictUserID), logString("client_id", clientID))
+	p.warn(ctx, req, "identity.conflict", slog.String("sub", result.UserID),
+		slog.String("other_sub", result.ConflictUserID), slog.String("client_id", clientID))
 }

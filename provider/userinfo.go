@@ -23,23 +23,19 @@ type userInfo struct {
 	WeChatAppID  string `json:"wechat_appid,omitempty"`
 }
 
+// profile fills in the claims of the scope profile (OIDC Core §5.4).
+func (i *userInfo) profile(user storage.User) {
+	i.Name, i.Nickname, i.Picture = user.Profile.Nickname, user.Profile.Nickname, user.Profile.Picture
+	i.UpdatedAt = user.UpdatedAt.Unix()
+}
+
 // UserInfo answers a UserInfo request with the response body. The access token
 // comes in the Authorization header or, by POST, in the body (RFC 6750 §2.1,
 // §2.2), and never in the URL.
 func (p *Provider) UserInfo(ctx context.Context, req Request) ([]byte, error) {
-	presented, err := bearerToken(req.HTTP)
+	token, err := p.userToken(ctx, req, "openid")
 	if err != nil {
 		return nil, err
-	}
-	token, err := p.activeAccessToken(ctx, presented)
-	if errors.Is(err, errTokenRefused) {
-		return nil, bearer(fail(InvalidToken, msgBearerInvalid).reason("token_refused"))
-	}
-	if err != nil {
-		return nil, err
-	}
-	if token.family == nil || !token.has("openid") {
-		return nil, bearer(fail(InsufficientScope, msgBearerScope).reason("openid_missing"))
 	}
 	info := userInfo{Subject: token.Subject}
 	if token.has("profile") {
@@ -50,8 +46,7 @@ func (p *Provider) UserInfo(ctx context.Context, req Request) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		info.Name, info.Nickname, info.Picture = user.Profile.Nickname, user.Profile.Nickname, user.Profile.Picture
-		info.UpdatedAt = user.UpdatedAt.Unix()
+		info.profile(user)
 	}
 	if token.has("wechat") && !token.family.Identity.IsZero() {
 		if err := p.weChatClaims(ctx, token, &info); err != nil {

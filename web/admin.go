@@ -178,7 +178,10 @@ func answer(w http.ResponseWriter, status int, body any) error {
 func readJSON(w http.ResponseWriter, r *http.Request, in any) error {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBodyBytes))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(in); err != nil && err != io.EOF {
+	switch err := decoder.Decode(in); {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err != nil || decoder.More():
 		return provider.BadRequest(http.StatusBadRequest, "json")
 	}
 	return nil

@@ -4,11 +4,16 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
+	"io"
+	"mime"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/wxidp/wxidp/provider"
 )
 
 // serveRevocation is RFC 7009. Success has an empty body.
@@ -41,6 +46,28 @@ func (s *Server) serveUserInfo(w http.ResponseWriter, r *http.Request) error {
 	}
 	noStore(w)
 	writeJSON(w, http.StatusOK, body)
+	return nil
+}
+
+// serveAccount lets users change their own profile.
+func (s *Server) serveAccount(w http.ResponseWriter, r *http.Request) error {
+	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || media != "application/json" {
+		return provider.BadRequest(http.StatusUnsupportedMediaType, "content_type")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return provider.BadRequest(http.StatusRequestEntityTooLarge, "body_too_large")
+	}
+	if err != nil {
+		return provider.BadRequest(http.StatusBadRequest, "body_unreadable")
+	}
+	answer, err := s.Provider.UpdateAccount(r.Context(), request(w, r), body)
+	if err != nil {
+		return err
+	}
+	noStore(w)
+	writeJSON(w, http.StatusOK, answer)
 	return nil
 }
 

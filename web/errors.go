@@ -83,7 +83,7 @@ func challenge(e *provider.Error) string {
 	case e.Scheme == "Bearer":
 		out := `Bearer realm="wxidp", error="` + string(e.Code) + `", error_description="` + e.Message.EN + `"`
 		if e.Code == provider.InsufficientScope {
-			out += `, scope="openid"`
+			out += `, scope="` + e.Scope + `"`
 		}
 		return out
 	}

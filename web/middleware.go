@@ -39,7 +39,7 @@ func (s *Server) recoverPanics(next http.Handler) http.Handler {
 				panic(reason)
 			}
 			s.Logger.LogAttrs(r.Context(), slog.LevelError, "panic", slog.String("event", "panic"),
-				slog.String("reason", panicReason(reason)), slog.String("stack", string(debug.Stack())),
+				slog.String("detail", panicReason(reason)), slog.String("stack", string(debug.Stack())),
 				slog.String("request_id", w.Header().Get(requestIDHeader)))
 			s.writeError(w, r, "", errPanic)
 		}()

@@ -26,6 +26,7 @@ func (s *Server) Public() http.Handler {
 	r.Post(at(provider.PathIntrospection), s.form(s.limitedFailures(s.serveIntrospection)))
 	get(r, at(provider.PathUserInfo), s.limited(s.endpoint(s.serveUserInfo)))
 	r.Post(at(provider.PathUserInfo), s.limited(s.form(s.serveUserInfo)))
+	r.Patch(at(provider.PathAccount), s.limited(s.endpoint(s.serveAccount)))
 	// RFC 8414 §3.1 puts the issuer's path behind the well-known one.
 	get(r, provider.PathMetadata+s.pathPrefix, s.serveMetadata)
 	return r

@@ -4,9 +4,10 @@
 // what WeChat gives by other ways: open data of the mini-program, and events.
 //
 // A request that may have reached WeChat is never sent a second time, because
-// a js_code is single-use: see [Error.Sent]. No error, log line or observation
-// made here holds the AppSecret, a code, a session_key, an access token, a
-// phone number, a URL or WeChat's own error text.
+// a js_code is single-use (see [Error.Sent]), except once more where WeChat
+// answers errcode -1, by which it says that it was busy. No error, log line or
+// observation made here holds the AppSecret, a code, a session_key, an access
+// token, a phone number, a URL or WeChat's own error text.
 package wechat
 
 import (

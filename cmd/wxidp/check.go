@@ -19,7 +19,7 @@ serving and without touching any data. All faults are reported at once, each
 with its line and what would be right; the exit code is 1 if there is any.`,
 		Args: cobra.NoArgs,
 	}
-	path := configFlag(cmd)
+	path := configFlag(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		loaded, err := config.Load(*path, os.Environ())
 		if err != nil {

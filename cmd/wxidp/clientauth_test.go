@@ -395,9 +395,10 @@ func TestThreat26SecretGuessing(t *testing.T) {
 	if refusals < 10 || refusals > 20 {
 		t.Errorf("%d guesses were judged, want about 10", refusals)
 	}
+	// Nobody shuts out a client by failing in its name, not even next door.
 	right := s.Do(http.MethodPost, s.Issuer+"/oauth2/token", pairs("grant_type", "client_credentials"), attacker, basic(testBackend, testBackendKey))
 	if right.Status != 200 {
-		t.Errorf("the right secret from the address of the guesses: %v", right)
+		t.Errorf("the client from the attacker's address: %v", right)
 	}
 	if out := machineToken(s, pairs(), basic(testBackend, testBackendKey)); out.Status != 200 {
 		t.Errorf("the client from its own address: %v", out)

@@ -277,7 +277,7 @@ func TestKilledUnderLoad(t *testing.T) {
 	s := prepareServer(t, withoutLimits())
 	random := rand.New(rand.NewPCG(crashSeed, 0))
 	fleet := newFleet(s)
-	rounds, budget := 50, 75*time.Second
+	rounds, budget := 50, 6*time.Minute
 	if testing.Short() {
 		rounds = 8
 	}
@@ -312,11 +312,8 @@ func TestKilledUnderLoad(t *testing.T) {
 	fleet.failed.report(t, "at the end")
 	slices.Sort(starts)
 	t.Logf("%d kills; acknowledged: %v; ready after %v, at most %v", round, fleet.done, starts[len(starts)/2], starts[len(starts)-1])
-	if round < rounds && !testing.Short() {
-		t.Logf("the time was up after %d of %d kills", round, rounds)
-	}
-	if least := 20; round < min(rounds, least) {
-		t.Errorf("only %d kills", round)
+	if round < rounds {
+		t.Errorf("the time was up after %d of %d kills", round, rounds)
 	}
 	// The half of all starts: single ones may have met a busy machine.
 	if median := starts[len(starts)/2]; median > 3*time.Second {

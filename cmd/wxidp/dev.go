@@ -57,7 +57,7 @@ start afresh; edit the config.yaml in it while this runs.`,
 		defer endSimulator()
 		ready, done := make(chan string, 1), make(chan error, 1)
 		go func() {
-			done <- serveSimulator(simulating, *simulated, simulator.Options{
+			done <- serveSimulator(simulating, "--simulator-listen", *simulated, simulator.Options{
 				Apps:   []simulator.App{{AppID: demoAppID, Secret: demoAppSecret, OpenPlatform: "main"}},
 				Logger: slog.New(slog.DiscardHandler),
 			}, func(address string) { ready <- address })

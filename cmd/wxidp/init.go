@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +33,7 @@ data cannot be read.`,
 	cmd.Flags().StringVar(&params.Audience, "audience", "", "aud of access tokens: the API they are for")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		harden()
-		config, key := filepath.Join(*dir, "config.yaml"), filepath.Join(*dir, "data", "master.key")
+		configFile, key := filepath.Join(*dir, "config.yaml"), filepath.Join(*dir, "data", "master.key")
 		if err := writeInstallation(*dir, params, nil); err != nil {
 			return err
 		}
@@ -44,7 +46,7 @@ Next:
   4. wxidp serve --config %s
 
 Copy the master key to a safe place: without it the data cannot be read.
-`, config, key, config, config)
+`, configFile, key, configFile, configFile)
 		return err
 	}
 	return cmd
@@ -70,8 +72,9 @@ func writeInstallation(dir string, params config.InitParams, more map[string]str
 			return err
 		}
 	}
-	for name, content := range files {
-		if err := writeNew(filepath.Join(dir, name), content); err != nil {
+	// config.yaml is first by name: last, it says that the rest is complete.
+	for _, name := range slices.Backward(slices.Sorted(maps.Keys(files))) {
+		if err := writeNew(filepath.Join(dir, name), files[name]); err != nil {
 			return err
 		}
 	}

@@ -19,6 +19,12 @@ import (
 	"github.com/wxidp/wxidp/web"
 )
 
+// keysFlags are the flags that all keys commands share.
+type keysFlags struct {
+	socket, config *string
+	json           *bool
+}
+
 func keysCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys",
@@ -29,57 +35,70 @@ for a key or master key that has leaked.`,
 		Args: cobra.NoArgs, // with RunE, so that a misspelt command is an error
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	socket := cmd.PersistentFlags().String("socket", "", "admin `socket` of the server (default: the one in the configuration)")
-	path := os.Getenv(envConfig)
-	if path == "" {
-		path = "config.yaml"
+	flags := keysFlags{
+		socket: cmd.PersistentFlags().String("socket", "", "admin `socket` of the server (default: the one in the configuration)"),
+		config: configFlag(cmd.PersistentFlags()),
+		json:   cmd.PersistentFlags().Bool("json", false, "print JSON instead of text"),
 	}
-	configPath := cmd.PersistentFlags().String("config", path, "configuration `file`, to find the admin socket")
-	asJSON := cmd.PersistentFlags().Bool("json", false, "print JSON instead of text")
-	admin := func() (*adminClient, error) {
-		if *socket != "" {
-			return newAdminClient(*socket), nil
-		}
-		loaded, err := config.Load(*configPath, os.Environ())
-		if err != nil {
-			return nil, fmt.Errorf("%w\nor name the admin socket with --socket", err)
-		}
-		if loaded.Config.Admin.Socket == "" {
-			return nil, errors.New("the configuration names no admin.socket")
-		}
-		return newAdminClient(loaded.Config.Admin.Socket), nil
-	}
-	show := func(cmd *cobra.Command, method, path string, in any) error {
-		client, err := admin()
-		if err != nil {
-			return err
-		}
-		var out web.KeysResponse
-		if err := client.call(cmd.Context(), method, path, in, &out); err != nil {
-			return err
-		}
-		return printKeys(cmd.OutOrStdout(), out, *asJSON)
-	}
+	cmd.AddCommand(keysListCommand(flags), keysRotateCommand(flags), keysRevokeCommand(flags), keysRewrapCommand(flags))
+	return cmd
+}
 
-	list := &cobra.Command{
+// admin finds the running server.
+func (f keysFlags) admin() (*adminClient, error) {
+	if *f.socket != "" {
+		return newAdminClient(*f.socket), nil
+	}
+	loaded, err := config.Load(*f.config, os.Environ())
+	if err != nil {
+		return nil, fmt.Errorf("%w\nor name the admin socket with --socket", err)
+	}
+	if loaded.Config.Admin.Socket == "" {
+		return nil, errors.New("the configuration names no admin.socket")
+	}
+	return newAdminClient(loaded.Config.Admin.Socket), nil
+}
+
+// show calls the admin API and prints the keys that it answers.
+func (f keysFlags) show(cmd *cobra.Command, method, path string, in any) error {
+	client, err := f.admin()
+	if err != nil {
+		return err
+	}
+	var out web.KeysResponse
+	if err := client.call(cmd.Context(), method, path, in, &out); err != nil {
+		return err
+	}
+	return printKeys(cmd.OutOrStdout(), out, *f.json)
+}
+
+func keysListCommand(flags keysFlags) *cobra.Command {
+	return &cobra.Command{
 		Use: "list", Short: "List the keys", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return show(cmd, http.MethodGet, web.AdminKeys, nil)
+			return flags.show(cmd, http.MethodGet, web.AdminKeys, nil)
 		},
 	}
-	alg := ""
-	rotate := &cobra.Command{
+}
+
+func keysRotateCommand(flags keysFlags) *cobra.Command {
+	var alg string
+	cmd := &cobra.Command{
 		Use: "rotate", Short: "Let the next key sign from now on",
 		Long: `Let the next key of one algorithm, or of all, sign from now on. A next key that
 was not yet published long enough takes over as soon as it was, so that no
 resource server ever meets a key it does not know.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return show(cmd, http.MethodPost, web.AdminKeysRotate, web.RotateKeysRequest{Alg: alg})
+			return flags.show(cmd, http.MethodPost, web.AdminKeysRotate, web.RotateKeysRequest{Alg: alg})
 		},
 	}
-	rotate.Flags().StringVar(&alg, "alg", "", "ES256, RS256, EdDSA or MAC (refresh tokens); default all")
-	revoke := &cobra.Command{
+	cmd.Flags().StringVar(&alg, "alg", "", "ES256, RS256, EdDSA or MAC (refresh tokens); default all")
+	return cmd
+}
+
+func keysRevokeCommand(flags keysFlags) *cobra.Command {
+	return &cobra.Command{
 		Use: "revoke KEY-ID", Short: "Drop a compromised key at once",
 		Long: `Drop a compromised key at once: it leaves the JWK Set and nothing it signed is
 accepted here any more. Resource servers go on accepting its tokens until their
@@ -87,17 +106,20 @@ copy of the JWK Set expires. Revoking a MAC key ends the sign-ins whose refresh
 tokens it made.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return show(cmd, http.MethodPost, web.AdminKeysRevoke, web.RevokeKeyRequest{ID: args[0]})
+			return flags.show(cmd, http.MethodPost, web.AdminKeysRevoke, web.RevokeKeyRequest{ID: args[0]})
 		},
 	}
-	rewrap := &cobra.Command{
+}
+
+func keysRewrapCommand(flags keysFlags) *cobra.Command {
+	return &cobra.Command{
 		Use: "rewrap", Short: "Seal everything under the first master key",
 		Long: `Seal everything that is kept under the first line of the master key file. To
 change the master key: add a new key as the first line, restart, run this, and
 remove the old line.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := admin()
+			client, err := flags.admin()
 			if err != nil {
 				return err
 			}
@@ -105,17 +127,14 @@ remove the old line.`,
 			if err := client.call(cmd.Context(), http.MethodPost, web.AdminKeysRewrap, nil, &out); err != nil {
 				return err
 			}
-			if *asJSON {
+			if *flags.json {
 				return printJSON(cmd.OutOrStdout(), out)
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "Sealed anew under the first master key: %d key(s), %d value(s).\n", out.Keys, out.Values)
 			return err
 		},
 	}
-	cmd.AddCommand(list, rotate, revoke, rewrap)
-	return cmd
 }
-
 func printKeys(w io.Writer, out web.KeysResponse, asJSON bool) error {
 	if asJSON {
 		return printJSON(w, out)

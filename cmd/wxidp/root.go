@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/wxidp/wxidp/config"
 )
@@ -35,12 +36,12 @@ First steps:
 }
 
 // configFlag adds --config, whose default the environment may give.
-func configFlag(cmd *cobra.Command) *string {
+func configFlag(flags *pflag.FlagSet) *string {
 	path := os.Getenv(envConfig)
 	if path == "" {
 		path = "config.yaml"
 	}
-	return cmd.Flags().String("config", path, "configuration `file` (or set "+envConfig+")")
+	return flags.String("config", path, "configuration `file` (or set "+envConfig+")")
 }
 
 // printError writes an error for a person: the faults of a configuration one a

@@ -51,7 +51,7 @@ Whoever reaches it can be anybody: keep it on loopback.`,
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
 		logger := slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), nil))
-		return serveSimulator(ctx, *address, simulator.Options{Apps: parsed, Seed: *seed, Logger: logger}, func(address string) {
+		return serveSimulator(ctx, "--listen", *address, simulator.Options{Apps: parsed, Seed: *seed, Logger: logger}, func(address string) {
 			printSimulator(cmd.OutOrStdout(), address, parsed)
 		})
 	}
@@ -78,9 +78,10 @@ func printSimulator(w io.Writer, address string, apps []simulator.App) {
 	}
 }
 
-// serveSimulator serves API and control API on one address until ctx ends.
-func serveSimulator(ctx context.Context, address string, opts simulator.Options, ready func(address string)) error {
-	listener, err := listenTCP("--listen", address)
+// serveSimulator serves API and control API on one address, which a flag gave,
+// until ctx ends.
+func serveSimulator(ctx context.Context, flag, address string, opts simulator.Options, ready func(address string)) error {
+	listener, err := listenTCP(flag, address)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 // buildVersion is set by the linker for releases.
 var buildVersion string
 
-// build information as `wxidp version` prints it.
+// buildInfo is what `wxidp version` prints.
 type buildInfo struct {
 	Version, Commit, Go string
 }

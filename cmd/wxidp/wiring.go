@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-
 	"log/slog"
 	"os"
 	"time"
@@ -113,11 +112,13 @@ func build(ctx context.Context, loaded *config.Loaded, logger *slog.Logger) (_ *
 
 // apply puts a reloaded configuration in force.
 func (p *parts) apply(c *config.Config) error {
-	if err := p.provider.Reload(providerSettings(c)); err != nil {
+	apply, err := p.provider.Prepare(providerSettings(c))
+	if err != nil {
 		return err
 	}
 	p.keys.Reload(keySettings(c))
-	p.weChat.SetApps(weChatApps(c))
+	p.weChat.SetApps(weChatApps(c)) // before the clients that may be of a new app
+	apply()
 	p.limits.SetRates(signInRates(c))
 	p.defaults.SetTemplate(defaultProfile(c))
 	p.web.SetRequestLimit(unlessDisabled(c, c.RateLimits.RequestsPerIPPerMinute))

@@ -261,7 +261,7 @@ func (c *committer) attempt(ops []*operation) (spoiler int, err error) {
 		safe := op.run(txn{tx, begin, c.changed})
 		if !safe {
 			_ = tx.Rollback() // cannot fail on an open transaction
-			c.log.Error("a storage operation failed half-way and was undone", "event", "storage.operation_failed", "reason", op.err.Error())
+			c.log.Error("a storage operation failed half-way and was undone", "event", "storage.operation_failed", "detail", op.err.Error())
 			return i, op.err
 		}
 		if op.wrote {
@@ -331,7 +331,7 @@ func (c *committer) failed(id int, begin time.Time, err error) error {
 		return c.breakDown(fmt.Errorf("commit: %w", err))
 	}
 	if c.fullUntil.IsZero() {
-		c.log.Error("the disk is full; reads go on, writes are refused", "event", "storage.full", "reason", err.Error())
+		c.log.Error("the disk is full; reads go on, writes are refused", "event", "storage.full", "detail", err.Error())
 	}
 	now := time.Now()
 	c.fullUntil = now.Add(min(max(3*now.Sub(begin), minFullPause), maxFullPause))

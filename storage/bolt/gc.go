@@ -147,7 +147,7 @@ func (s *Store) RunGC(ctx context.Context, every time.Duration) {
 			return
 		}
 		if err != nil && !failing {
-			s.log.Error("expired records could not be deleted", "event", "storage.gc_failed", "reason", err.Error())
+			s.log.Error("expired records could not be deleted", "event", "storage.gc_failed", "detail", err.Error())
 		}
 		failing = err != nil
 		pause := every

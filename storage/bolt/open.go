@@ -24,7 +24,7 @@ const formatVersion = "1"
 var keyFormat = []byte("format")
 
 // lockTimeout is how long Open waits for another process to let go of the file.
-const lockTimeout = time.Second
+const lockTimeout = 200 * time.Millisecond
 
 // Open opens the file, or makes it, and starts the writer. It refuses a file
 // that others may read, that another process holds, that is damaged, or that
@@ -59,7 +59,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 func (s *Store) breaker(opts Options, log *slog.Logger) func(error) {
 	return func(err error) {
 		s.broken.Store(true)
-		log.Error("the state of the data file is unknown; the process must end", "event", "storage.broken", "reason", err.Error())
+		log.Error("the state of the data file is unknown; the process must end", "event", "storage.broken", "detail", err.Error())
 		err = fmt.Errorf("storage file %s: %w", opts.Path, err)
 		if opts.Fatal == nil {
 			panic(err)
