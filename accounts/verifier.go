@@ -70,7 +70,7 @@ type Verifier struct {
 	timeout     time.Duration
 	maxInFlight int64
 	transport   http.RoundTripper
-	breaker     *breaker
+	breaker     *circuit
 	observe     func(outcome string, elapsed time.Duration)
 	log         *slog.Logger
 

@@ -4,20 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
-	"github.com/sony/gobreaker/v2"
+	"github.com/wxidp/wxidp/internal/breaker"
 )
 
-// When the breaker opens and how often it then lets one call through.
-const (
-	breakerWindow   = 10 * time.Second
-	breakerMinCalls = 20
-	breakerProbe    = time.Second
-
-	retryUnavailable = time.Second
-)
+const retryUnavailable = time.Second
 
 // The reasons of Unavailable; Verify names them all.
 const (
@@ -42,64 +34,41 @@ func unavailable(reason string) *Error {
 	return &Error{Kind: Unavailable, Reason: reason, RetryAfter: retryUnavailable}
 }
 
-// breaker stops calls while the verifier fails: it opens when at least half of
-// at least 20 calls of the last 10 s ended as Unavailable, then lets one call
-// through per second until one succeeds. A refused password is a success.
-type breaker struct {
-	cb     *gobreaker.CircuitBreaker[struct{}]
-	opened atomic.Pointer[time.Time] // when it last opened
-}
+// circuit stops calls while the verifier fails. A refused password is a
+// success.
+type circuit struct{ *breaker.Breaker }
 
-func newBreaker(log *slog.Logger) *breaker {
-	b := &breaker{}
-	b.cb = gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
-		MaxRequests:  1,
-		Interval:     breakerWindow,
-		BucketPeriod: breakerWindow / 10,
-		Timeout:      breakerProbe,
-		ReadyToTrip: func(n gobreaker.Counts) bool {
-			// Calls in flight say nothing yet, so Requests is not the base.
-			finished := n.TotalSuccesses + n.TotalFailures
-			return finished >= breakerMinCalls && 2*n.TotalFailures >= finished
-		},
-		IsSuccessful: func(err error) bool {
+func newBreaker(log *slog.Logger) *circuit {
+	return &circuit{breaker.New(breaker.Options{
+		Failed: func(err error) bool {
 			e, ok := errors.AsType[*Error](err)
-			return !ok || e.Kind != Unavailable
+			return ok && e.Kind == Unavailable
 		},
-		IsExcluded: func(err error) bool {
+		Excluded: func(err error) bool {
 			e, ok := errors.AsType[*Error](err)
 			return ok && e.Reason == reasonCanceled
 		},
-		OnStateChange: func(_ string, from, to gobreaker.State) {
-			if to == gobreaker.StateOpen {
-				now := time.Now()
-				b.opened.Store(&now)
-			}
-			level := slog.LevelInfo
-			if from == gobreaker.StateClosed {
-				level = slog.LevelError
-			}
+		Changed: func(level slog.Level, state string) {
 			log.LogAttrs(context.Background(), level, "Circuit breaker of the product's account system",
-				slog.String("event", "verifier.breaker"), slog.String("state", to.String()))
+				slog.String("event", "verifier.breaker"), slog.String("state", state))
 		},
-	})
-	return b
+	})}
 }
 
-func (b *breaker) run(call func() *Error) *Error {
+func (b *circuit) run(call func() *Error) *Error {
 	var result *Error
-	_, err := b.cb.Execute(func() (struct{}, error) {
+	refused, wait := b.Run(func() error {
 		if result = call(); result != nil {
-			return struct{}{}, result
+			return result
 		}
-		return struct{}{}, nil
+		return nil
 	})
-	if err == nil || result != nil {
+	if !refused {
 		return result
 	}
 	e := unavailable(reasonBreakerOpen)
-	if opened := b.opened.Load(); errors.Is(err, gobreaker.ErrOpenState) && opened != nil {
-		e.RetryAfter = max(breakerProbe-time.Since(*opened), time.Millisecond)
+	if wait > 0 {
+		e.RetryAfter = wait
 	}
 	return e
 }

@@ -22,6 +22,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/wxidp/wxidp/internal/breaker"
 	"github.com/wxidp/wxidp/internal/secret"
 )
 
@@ -364,14 +365,14 @@ func TestVerifierBreaker(t *testing.T) {
 			_, err := ask(v)
 			asError(t, err, Unavailable)
 		}
-		if calls != breakerMinCalls {
+		if calls != breaker.MinCalls {
 			t.Errorf("%d calls before the breaker opened", calls)
 		}
 		_, err := ask(v)
-		if e := asError(t, err, Unavailable); e.Reason != "breaker_open" || e.RetryAfter != breakerProbe {
+		if e := asError(t, err, Unavailable); e.Reason != "breaker_open" || e.RetryAfter != breaker.Probe {
 			t.Errorf("%+v", e)
 		}
-		time.Sleep(breakerProbe + time.Millisecond)
+		time.Sleep(breaker.Probe + time.Millisecond)
 		answer = `{"ok":false}`
 		for range 50 { // a refused password is an answer
 			_, err = ask(v)

@@ -14,7 +14,7 @@ import (
 // authorizedCall is a call that needs the app's access token.
 type authorizedCall struct {
 	api     string
-	breaker *breaker
+	breaker *circuit
 	path    string
 	query   string // behind the access token, escaped, beginning with &; may be empty
 	body    []byte // JSON of a POST; nil makes it a GET

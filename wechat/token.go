@@ -26,7 +26,7 @@ type tokenSource struct {
 	app     App
 	body    []byte // of the request; holds the AppSecret
 	flight  singleflight.Group
-	breaker *breaker
+	breaker *circuit
 
 	mu      sync.Mutex // guards the fields below
 	token   secret.String

@@ -112,7 +112,7 @@ type app struct {
 }
 
 // breakers has one for each API of an app but stable_token.
-type breakers struct{ codes, phones, checks, resets *breaker }
+type breakers struct{ codes, phones, checks, resets *circuit }
 
 // New returns a client. It fails when the base URL is not https (http is
 // allowed for a loopback host only) or when an app is incomplete or named
