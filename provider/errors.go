@@ -100,6 +100,13 @@ func BadRequest(status int, reason string) *Error {
 	return err
 }
 
+// BadJSON is BadRequest for an endpoint that takes JSON.
+func BadJSON(status int, reason string) *Error {
+	err := BadRequest(status, reason)
+	err.Message = msgJSONBody
+	return err
+}
+
 // Limited is the answer of wxidp's own limits: 429, not 503, so that
 // operators and clients can tell them from an outage.
 func Limited(reason string, wait time.Duration) *Error {

@@ -40,6 +40,9 @@ var (
 	msgFormPost = Message{
 		"Send the parameters as an application/x-www-form-urlencoded body of at most 64 KiB, uncompressed, in UTF-8.",
 		"请以不超过 64 KiB、未压缩、UTF-8 编码的 application/x-www-form-urlencoded 请求体提交参数。"}
+	msgJSONBody = Message{
+		"Send a JSON object (application/json) of at most 64 KiB with the members that this endpoint knows.",
+		"请以 application/json 提交不超过 64 KiB 的 JSON 对象，且只包含该接口支持的字段。"}
 	msgParamMissing = Message{
 		"The form parameter {} is missing.",
 		"缺少表单参数 {}。"}

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/wxidp/wxidp/internal/limit"
 	"github.com/wxidp/wxidp/keys"
 	"github.com/wxidp/wxidp/provider"
 )
@@ -60,7 +59,7 @@ func (s *Server) requireAdminToken(next http.Handler) http.Handler {
 			return
 		}
 		ip := remoteIP(r.Context()).String()
-		guesser := limit.Subscriber(remoteIP(r.Context())).String()
+		guesser := subscriber(r)
 		if ok, wait := s.adminFails.Peek(guesser); !ok {
 			s.writeError(w, r, "admin.denied", provider.Limited("admin", wait))
 			return
@@ -182,7 +181,7 @@ func readJSON(w http.ResponseWriter, r *http.Request, in any) error {
 	case errors.Is(err, io.EOF):
 		return nil
 	case err != nil || decoder.More():
-		return provider.BadRequest(http.StatusBadRequest, "json")
+		return provider.BadJSON(http.StatusBadRequest, "json")
 	}
 	return nil
 }

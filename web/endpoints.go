@@ -53,14 +53,14 @@ func (s *Server) serveUserInfo(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) serveAccount(w http.ResponseWriter, r *http.Request) error {
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || media != "application/json" {
-		return provider.BadRequest(http.StatusUnsupportedMediaType, "content_type")
+		return provider.BadJSON(http.StatusUnsupportedMediaType, "content_type")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return provider.BadRequest(http.StatusRequestEntityTooLarge, "body_too_large")
+		return provider.BadJSON(http.StatusRequestEntityTooLarge, "body_too_large")
 	}
 	if err != nil {
-		return provider.BadRequest(http.StatusBadRequest, "body_unreadable")
+		return provider.BadJSON(http.StatusBadRequest, "body_unreadable")
 	}
 	answer, err := s.Provider.UpdateAccount(r.Context(), request(w, r), body)
 	if err != nil {

@@ -225,7 +225,7 @@ func parseForm(w http.ResponseWriter, r *http.Request) error {
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
 	if err := r.ParseForm(); err != nil {
-		if strings.Contains(err.Error(), "request body too large") {
+		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 			return provider.BadRequest(http.StatusRequestEntityTooLarge, "body_too_large")
 		}
 		return provider.BadRequest(http.StatusBadRequest, "form_syntax")

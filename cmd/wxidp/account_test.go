@@ -68,7 +68,7 @@ func TestAccountRefusals(t *testing.T) {
 			t.Errorf("%.60s: %v", body, out)
 		}
 	}
-	if out := patch(s, token, `{"nickname":"a"}`, header("Content-Type", "application/x-www-form-urlencoded")); out.Status != http.StatusUnsupportedMediaType {
+	if out := patch(s, token, `{"nickname":"a"}`, header("Content-Type", "application/x-www-form-urlencoded")); out.Status != http.StatusUnsupportedMediaType || !strings.Contains(out.str("error_description"), "JSON") {
 		t.Errorf("a form: %v", out)
 	}
 	if out := patch(s, token, `{"nickname":"`+strings.Repeat("a", 70_000)+`"}`); out.Status != http.StatusRequestEntityTooLarge {
