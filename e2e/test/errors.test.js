@@ -40,10 +40,10 @@ test('a js_code that WeChat does not know', async () => {
 test('the description comes in Chinese where the caller reads Chinese', async () => {
   const chinese = await discover(server.issuer, miniProgram, { edit: withHeaders({ 'accept-language': 'zh-CN,zh;q=0.9,en;q=0.8' }) });
   for (const [name, request] of [
-    ['Accept-Language', signIn(chinese, 'used-by-nobody')],
-    ['ui_locales', signIn(config, 'used-by-nobody-either', { ui_locales: 'zh-CN en' })],
+    ['Accept-Language', () => signIn(chinese, 'used-by-nobody')],
+    ['ui_locales', () => signIn(config, 'used-by-nobody-either', { ui_locales: 'zh-CN en' })],
   ]) {
-    const err = await refusal(request);
+    const err = await refusal(request());
     assert.equal(err.error, 'invalid_grant', name);
     assert.match(err.error_description, /重新调用 wx\.login/, name);
   }
