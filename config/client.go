@@ -9,6 +9,7 @@ const (
 	ClientConfidential = "confidential"
 
 	GrantWeChatJSCode      = "wechat_jscode"
+	GrantWeChatPhone       = "wechat_phone"
 	GrantRefreshToken      = "refresh_token"
 	GrantClientCredentials = "client_credentials"
 
@@ -20,6 +21,10 @@ const (
 
 const (
 	grantAuthorizationCode = "authorization_code" // known, of a later version
+
+	// ScopeWeChatData lets a confidential client use the session_keys in
+	// custody of users whose access tokens are for its audience.
+	ScopeWeChatData = "wechat.data"
 
 	algES256 = "ES256"
 	algRS256 = "RS256"
@@ -43,13 +48,17 @@ type Client struct {
 	// secret, or confidential, for what runs on a server. Required.
 	Type string `mapstructure:"type"`
 	// WeChatAppID names the one of wechat.apps whose users sign in by this
-	// client. Required with the grant wechat_jscode.
+	// client. Required with the grants wechat_jscode and wechat_phone.
 	WeChatAppID string `mapstructure:"wechat_appid"`
-	// GrantTypes are those of wechat_jscode, refresh_token and
+	// GrantTypes are those of wechat_jscode, wechat_phone, refresh_token and
 	// client_credentials (confidential only) the client may use.
 	// (authorization_code is not available in this version.) It may be empty
-	// for a client that only introspects.
+	// for a client that only introspects or has the scope wechat.data.
 	GrantTypes []string `mapstructure:"grant_types"`
+	// AutoCreate makes a new user of somebody who signs in for the first
+	// time. false answers account_required until the WeChat identity was bound
+	// to an account by username and password, or imported. Default true.
+	AutoCreate bool `mapstructure:"auto_create"`
 
 	// TokenEndpointAuthMethod is how the client proves who it is: none for a
 	// public client; client_secret_basic, client_secret_post or
@@ -97,6 +106,9 @@ type Client struct {
 	// (ten times cheaper), or EdDSA where keys.eddsa is true. Default RS256.
 	IDTokenSignedResponseAlg string `mapstructure:"id_token_signed_response_alg"`
 	// Scopes are all the scopes the client may ask for (RFC 6749 §3.3).
+	// wechat.data, for confidential clients only, opens /wechat/decrypt and
+	// its neighbours for users whose access tokens are for its audience; the
+	// session_keys of those users are then kept, encrypted, for three days.
 	Scopes []string `mapstructure:"scopes"`
 	// DefaultScopes, a part of scopes, are granted where a request names
 	// none. Empty: such a request is invalid_scope.

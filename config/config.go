@@ -74,6 +74,9 @@ type Config struct {
 	// Users is what a new user starts with.
 	Users Users `mapstructure:"users"`
 
+	// Accounts is where usernames and passwords are checked.
+	Accounts Accounts `mapstructure:"accounts"`
+
 	// RateLimits are wxidp's own limits. Beyond one: 429 and Retry-After.
 	RateLimits RateLimits `mapstructure:"rate_limits"`
 
@@ -203,7 +206,28 @@ type App struct {
 	// account the mini-program is bound to: apps with the same name share
 	// unionids, and so users. Empty shares none.
 	OpenPlatform string `mapstructure:"open_platform"`
+	// MessagePush lets WeChat tell wxidp at <issuer>/wechat/events/<appid>
+	// who withdrew an authorisation or closed their WeChat account.
+	MessagePush MessagePush `mapstructure:"message_push"`
 }
+
+// MessagePush is what the mini-program's console says under 消息推送, which
+// is to be set to JSON and the encrypted mode (安全模式). All or nothing.
+type MessagePush struct {
+	// Token is the Token: 3 to 32 letters and digits.
+	Token secret.String `mapstructure:"token"`
+	// TokenFile is a file that holds it, in place of token.
+	TokenFile string `mapstructure:"token_file"`
+	// EncodingAESKey is the EncodingAESKey: 43 letters and digits. Without
+	// encryption a push could be forged, and pushes erase personal data.
+	EncodingAESKey secret.String `mapstructure:"encoding_aes_key"`
+	// EncodingAESKeyFile is a file that holds it, in place of
+	// encoding_aes_key.
+	EncodingAESKeyFile string `mapstructure:"encoding_aes_key_file"`
+}
+
+// Enabled reports whether the app's pushes are taken.
+func (m MessagePush) Enabled() bool { return !m.Token.IsZero() }
 
 // Users is what a new user starts with; both are the user's to change.
 type Users struct {
@@ -213,6 +237,33 @@ type Users struct {
 	// DefaultPicture is an https URL, or empty for none.
 	DefaultPicture string `mapstructure:"default_picture"`
 }
+
+// Accounts is where usernames and passwords are checked: against the accounts
+// kept here (wxidp users add, wxidp users import), or by the product's own
+// account system.
+type Accounts struct {
+	// Verifier asks the product's own account system instead of the accounts
+	// kept here.
+	Verifier Verifier `mapstructure:"verifier"`
+}
+
+// Verifier is an HTTPS endpoint of the product that says whether a username
+// and password are right, and whose they are.
+type Verifier struct {
+	// URL is the endpoint: https; http only on loopback. Empty: the accounts
+	// kept here are used.
+	URL string `mapstructure:"url"`
+	// Secret signs the requests: at least 32 random characters. Required with
+	// url, or secret_file.
+	Secret secret.String `mapstructure:"secret"`
+	// SecretFile is a file that holds the secret, in place of secret.
+	SecretFile string `mapstructure:"secret_file"`
+	// Timeout is the limit of one call: 100ms to 10s. Default 3s.
+	Timeout time.Duration `mapstructure:"timeout"`
+}
+
+// Enabled reports whether the product's own account system is asked.
+func (v Verifier) Enabled() bool { return v.URL != "" }
 
 // RateLimits are wxidp's own limits, 1 to 10000000 unless said otherwise.
 // Many phones share one address behind a carrier, so limits by IP are wide.
@@ -249,6 +300,21 @@ type RateLimits struct {
 	// IntrospectionMissesPerMinute limits, by client, introspections of what
 	// is no token of ours. Default 600.
 	IntrospectionMissesPerMinute int `mapstructure:"introspection_misses_per_minute"`
+	// WrongPasswordsPerAccountAndIP limits wrong passwords for one account
+	// from one IP address (IPv6: /64) in 15 minutes. At most 65535, as the two
+	// below. Default 10.
+	WrongPasswordsPerAccountAndIP int `mapstructure:"wrong_passwords_per_account_and_ip"`
+	// WrongPasswordsPerAccount limits them for one account from everywhere;
+	// addresses from which the account was opened within the last day are
+	// exempt. Default 100.
+	WrongPasswordsPerAccount int `mapstructure:"wrong_passwords_per_account"`
+	// WrongPasswordsPerIP limits them from one IP address for all accounts.
+	// Default 300.
+	WrongPasswordsPerIP int `mapstructure:"wrong_passwords_per_ip"`
+	// WeChatDataPerUserPerMinute limits, by user, what backends have
+	// decrypted, verified, checked and reset with WeChat's session_key.
+	// Default 10.
+	WeChatDataPerUserPerMinute int `mapstructure:"wechat_data_per_user_per_minute"`
 }
 
 // Log is what is written to standard output, as JSON lines.
@@ -318,17 +384,22 @@ func Default() *Config {
 			BaseURL: "https://api.weixin.qq.com",
 			Timeout: 3 * time.Second,
 		},
-		Users: Users{DefaultNickname: "微信用户"},
+		Users:    Users{DefaultNickname: "微信用户"},
+		Accounts: Accounts{Verifier: Verifier{Timeout: 3 * time.Second}},
 		RateLimits: RateLimits{
-			RequestsPerIPPerMinute:       3000,
-			SignInsPerIPPerMinute:        120,
-			SignInsPerNetworkPerMinute:   1200,
-			SignInsPerClientPerMinute:    30000,
-			SignInsPerUserPerMinute:      2,
-			WeChatCallsPerAppPerMinute:   30000,
-			WeChatReservePercent:         20,
-			FailedClientAuthPerMinute:    10,
-			IntrospectionMissesPerMinute: 600,
+			RequestsPerIPPerMinute:        3000,
+			SignInsPerIPPerMinute:         120,
+			SignInsPerNetworkPerMinute:    1200,
+			SignInsPerClientPerMinute:     30000,
+			SignInsPerUserPerMinute:       2,
+			WeChatCallsPerAppPerMinute:    30000,
+			WeChatReservePercent:          20,
+			FailedClientAuthPerMinute:     10,
+			IntrospectionMissesPerMinute:  600,
+			WrongPasswordsPerAccountAndIP: 10,
+			WrongPasswordsPerAccount:      100,
+			WrongPasswordsPerIP:           300,
+			WeChatDataPerUserPerMinute:    10,
 		},
 		Log: Log{Level: "info"},
 	}

@@ -33,6 +33,8 @@ func TestEveryKeyIsRead(t *testing.T) {
 	f := newFolder(t)
 	f.write("secrets/app", "abcdef\r\n", 0o400)
 	f.write("token", strong+"\n", 0o600)
+	f.write("secrets/aes", strings.Repeat("k", 43)+"\n", 0o600)
+	f.write("secrets/verifier", strong+"\n", 0o600)
 	c := f.mustLoad(`
 issuer: http://127.0.0.1:9000/id
 listen: 0.0.0.0:9000
@@ -53,7 +55,10 @@ wechat:
   timeout: 150ms
   apps:
     - {appid: wx1, secret: "${WXIDP_APP_SECRET}", open_platform: main}
-    - {appid: wx2, secret_file: secrets/app}
+    - appid: wx2
+      secret_file: secrets/app
+      message_push: {token: "${PUSH}", encoding_aes_key_file: secrets/aes}
+accounts: {verifier: {url: "http://127.0.0.1:9/verify", secret_file: secrets/verifier, timeout: 200ms}}
 users: {default_nickname: "u{n}", default_picture: "https://x.example/p.png"}
 rate_limits:
   disabled: true
@@ -66,13 +71,18 @@ rate_limits:
   wechat_reserve_percent: 0
   failed_client_auth_per_minute: 7
   introspection_misses_per_minute: 8
+  wrong_passwords_per_account_and_ip: 10
+  wrong_passwords_per_account: 11
+  wrong_passwords_per_ip: 12
+  wechat_data_per_user_per_minute: 13
 log: {level: warn}
 insecure: {allow_http_issuer: true, allow_world_readable_secrets: true}
 clients:
   - client_id: app
     type: public
     wechat_appid: wx2
-    grant_types: [wechat_jscode]
+    grant_types: [wechat_jscode, wechat_phone]
+    auto_create: false
     id_token_signed_response_alg: ES256
     redirect_uris: ["http://127.0.0.1/cb", "http://[::1]:1/cb", "com.example.app:/cb", "https://x.example/cb?a=b"]
   - client_id: api
@@ -82,18 +92,20 @@ clients:
     token_endpoint_auth_method: client_secret_post
     require_pkce: false
     introspection: true
-    scopes: [a, b]
+    scopes: [a, b, wechat.data]
     default_scopes: [b]
     audience: [x, "https://y.example"]
     post_logout_redirect_uris: ["https://x.example/"]
     backchannel_logout_uri: https://x.example/out
-`, "WXIDP_APP_SECRET=s3", "DSN=postgres://u:p@h/d")
+`, "WXIDP_APP_SECRET=s3", "PUSH=abc", "DSN=postgres://u:p@h/d")
 
-	secrets := []string{c.Admin.Token.Reveal(), c.Storage.Postgres.DSN.Reveal(), c.WeChat.Apps[0].Secret.Reveal(), c.WeChat.Apps[1].Secret.Reveal()}
-	if want := []string{strong, "postgres://u:p@h/d", "s3", "abcdef"}; !slices.Equal(secrets, want) {
+	secrets := []string{c.Admin.Token.Reveal(), c.Storage.Postgres.DSN.Reveal(), c.WeChat.Apps[0].Secret.Reveal(), c.WeChat.Apps[1].Secret.Reveal(),
+		c.WeChat.Apps[1].MessagePush.Token.Reveal(), c.WeChat.Apps[1].MessagePush.EncodingAESKey.Reveal(), c.Accounts.Verifier.Secret.Reveal()}
+	if want := []string{strong, "postgres://u:p@h/d", "s3", "abcdef", "abc", strings.Repeat("k", 43), strong}; !slices.Equal(secrets, want) {
 		t.Errorf("secrets are %q", secrets)
 	}
 	c.Admin.Token, c.Storage.Postgres.DSN, c.WeChat.Apps[0].Secret, c.WeChat.Apps[1].Secret = Default().Admin.Token, Default().Admin.Token, Default().Admin.Token, Default().Admin.Token
+	c.WeChat.Apps[1].MessagePush.Token, c.WeChat.Apps[1].MessagePush.EncodingAESKey, c.Accounts.Verifier.Secret = Default().Admin.Token, Default().Admin.Token, Default().Admin.Token
 	want := &Config{
 		Issuer:         "http://127.0.0.1:9000/id",
 		Listen:         "0.0.0.0:9000",
@@ -105,19 +117,21 @@ clients:
 			RefreshTokenIdleLifetime: 3 * time.Second, RefreshTokenAbsoluteLifetime: 4 * time.Second},
 		Keys: Keys{RotateEvery: 3 * time.Second, PublishAhead: time.Second, EdDSA: true},
 		WeChat: WeChat{BaseURL: "http://127.0.0.1:8090", Timeout: 150 * time.Millisecond, Apps: []App{
-			{AppID: "wx1", OpenPlatform: "main"}, {AppID: "wx2", SecretFile: f.path("secrets/app")}}},
-		Users: Users{DefaultNickname: "u{n}", DefaultPicture: "https://x.example/p.png"},
+			{AppID: "wx1", OpenPlatform: "main"}, {AppID: "wx2", SecretFile: f.path("secrets/app"), MessagePush: MessagePush{EncodingAESKeyFile: f.path("secrets/aes")}}}},
+		Accounts: Accounts{Verifier: Verifier{URL: "http://127.0.0.1:9/verify", SecretFile: f.path("secrets/verifier"), Timeout: 200 * time.Millisecond}},
+		Users:    Users{DefaultNickname: "u{n}", DefaultPicture: "https://x.example/p.png"},
 		RateLimits: RateLimits{Disabled: true, RequestsPerIPPerMinute: 1, SignInsPerIPPerMinute: 2, SignInsPerNetworkPerMinute: 3,
-			SignInsPerClientPerMinute: 4, SignInsPerUserPerMinute: 9, WeChatCallsPerAppPerMinute: 5, FailedClientAuthPerMinute: 7, IntrospectionMissesPerMinute: 8},
+			SignInsPerClientPerMinute: 4, SignInsPerUserPerMinute: 9, WeChatCallsPerAppPerMinute: 5, FailedClientAuthPerMinute: 7, IntrospectionMissesPerMinute: 8,
+			WrongPasswordsPerAccountAndIP: 10, WrongPasswordsPerAccount: 11, WrongPasswordsPerIP: 12, WeChatDataPerUserPerMinute: 13},
 		Log:      Log{Level: "warn"},
 		Insecure: Insecure{AllowHTTPIssuer: true, AllowWorldReadableSecrets: true},
 		Clients: []Client{
-			{ClientID: "app", Name: "app", Type: ClientPublic, WeChatAppID: "wx2", GrantTypes: []string{GrantWeChatJSCode},
+			{ClientID: "app", Name: "app", Type: ClientPublic, WeChatAppID: "wx2", GrantTypes: []string{GrantWeChatJSCode, GrantWeChatPhone},
 				TokenEndpointAuthMethod: AuthNone, RequirePKCE: true, IDTokenSignedResponseAlg: "ES256",
 				RedirectURIs: []string{"http://127.0.0.1/cb", "http://[::1]:1/cb", "com.example.app:/cb", "https://x.example/cb?a=b"}},
-			{ClientID: "api", Name: "API", Type: ClientConfidential, TokenEndpointAuthMethod: AuthClientSecretPost,
+			{ClientID: "api", Name: "API", Type: ClientConfidential, AutoCreate: true, TokenEndpointAuthMethod: AuthClientSecretPost,
 				ClientSecretHash: "sha256$" + strings.Repeat("0", 64), SecretHashes: []string{"sha256$" + strings.Repeat("0", 64)},
-				IDTokenSignedResponseAlg: "RS256", Introspection: true, Scopes: []string{"a", "b"}, DefaultScopes: []string{"b"},
+				IDTokenSignedResponseAlg: "RS256", Introspection: true, Scopes: []string{"a", "b", "wechat.data"}, DefaultScopes: []string{"b"},
 				Audience: []string{"x", "https://y.example"}, PostLogoutRedirectURIs: []string{"https://x.example/"}, BackchannelLogoutURI: "https://x.example/out"},
 		},
 	}

@@ -42,6 +42,8 @@ func (l *loading) resolve(c *Config) {
 		}
 		pg.DSN = l.secretFile("storage.postgres.dsn_file", pg.DSNFile)
 	}
+	verifier := &c.Accounts.Verifier
+	l.resolveSecret("accounts.verifier.secret", &verifier.Secret, &verifier.SecretFile)
 	for i := range c.WeChat.Apps {
 		l.resolveApp(item("wechat.apps", i), &c.WeChat.Apps[i])
 	}
@@ -130,14 +132,22 @@ func (l *loading) resolveTLS(t TLS) {
 }
 
 func (l *loading) resolveApp(path string, app *App) {
-	l.absolute(&app.SecretFile)
-	if app.SecretFile != "" && !app.Secret.IsZero() {
-		l.add(path+".secret_file", "secret is set too", "keep one of them")
-		l.bad[path+".secret_file"] = true
+	l.resolveSecret(path+".secret", &app.Secret, &app.SecretFile)
+	push := &app.MessagePush
+	l.resolveSecret(path+".message_push.token", &push.Token, &push.TokenFile)
+	l.resolveSecret(path+".message_push.encoding_aes_key", &push.EncodingAESKey, &push.EncodingAESKeyFile)
+}
+
+// resolveSecret takes the value of a secret that may stand in a file.
+func (l *loading) resolveSecret(path string, value *secret.String, file *string) {
+	l.absolute(file)
+	if *file != "" && !value.IsZero() {
+		l.add(path+"_file", path[strings.LastIndexByte(path, '.')+1:]+" is set too", "keep one of them")
+		l.bad[path+"_file"] = true
 	}
-	app.Secret = l.secret(path+".secret", app.Secret)
-	if app.SecretFile != "" {
-		app.Secret = l.secretFile(path+".secret_file", app.SecretFile)
+	*value = l.secret(path, *value)
+	if *file != "" {
+		*value = l.secretFile(path+"_file", *file)
 	}
 }
 
@@ -149,6 +159,9 @@ func (l *loading) resolveClient(path string, c *Client) {
 	}
 	if !l.has(path + ".require_pkce") {
 		c.RequirePKCE = true
+	}
+	if !l.has(path + ".auto_create") {
+		c.AutoCreate = true
 	}
 	if c.IDTokenSignedResponseAlg == "" {
 		c.IDTokenSignedResponseAlg = algRS256

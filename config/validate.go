@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"net"
 	"regexp"
 	"slices"
@@ -31,6 +32,7 @@ func (l *loading) validate(c *Config) {
 	l.validateKeys(c.Keys)
 	l.validateWeChat(c.WeChat)
 	l.validateUsers(c.Users)
+	l.validateVerifier(c.Accounts.Verifier)
 	l.validateRateLimits(c.RateLimits)
 	l.validateClients(c)
 	l.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
@@ -147,14 +149,12 @@ func (l *loading) validateWeChat(w WeChat) {
 		if len(app.OpenPlatform) > 64 {
 			l.add(path+".open_platform", "is longer than 64 bytes", "any short name will do")
 		}
+		l.validateMessagePush(path+".message_push", app.MessagePush)
 	}
 }
 
 func (l *loading) validateAppSecret(path string, app App) {
-	key := path + ".secret"
-	if app.SecretFile != "" {
-		key += "_file"
-	}
+	key := secretKey(path+".secret", app.SecretFile)
 	text := app.Secret.Reveal()
 	visible := func(char rune) bool { return char > ' ' && char <= '~' }
 	switch {
@@ -162,6 +162,58 @@ func (l *loading) validateAppSecret(path string, app App) {
 		l.add(key, "the AppSecret is missing", "set secret: ${NAME} or secret_file")
 	case len(text) > 128 || strings.ContainsFunc(text, func(char rune) bool { return !visible(char) }):
 		l.add(key, "the AppSecret is not 1 to 128 visible ASCII characters", "")
+	}
+}
+
+var (
+	pushToken      = regexp.MustCompile(`^[A-Za-z0-9]{3,32}$`)
+	encodingAESKey = regexp.MustCompile(`^[A-Za-z0-9]{43}$`)
+)
+
+func (l *loading) validateMessagePush(path string, m MessagePush) {
+	tokenKey, aesKey := secretKey(path+".token", m.TokenFile), secretKey(path+".encoding_aes_key", m.EncodingAESKeyFile)
+	token, key := m.Token.Reveal(), m.EncodingAESKey.Reveal()
+	switch {
+	case token == "" && key == "":
+	case token == "":
+		l.add(tokenKey, "is missing, and encoding_aes_key is set", "both stand on mp.weixin.qq.com under 消息推送")
+	case key == "":
+		l.add(aesKey, "is missing: without encryption a push could be forged", "choose 安全模式 on mp.weixin.qq.com under 消息推送 and copy its EncodingAESKey")
+	}
+	if token != "" && !pushToken.MatchString(token) {
+		l.add(tokenKey, "is not 3 to 32 letters and digits", "")
+	}
+	if key != "" && !encodingAESKey.MatchString(key) {
+		l.add(aesKey, "is not 43 letters and digits", "")
+	}
+}
+
+// secretKey is the key under which a secret was given.
+func secretKey(path, file string) string {
+	if file != "" {
+		return path + "_file"
+	}
+	return path
+}
+
+func (l *loading) validateVerifier(v Verifier) {
+	const path = "accounts.verifier"
+	l.between(path+".timeout", v.Timeout, 100*time.Millisecond, 10*time.Second, "100ms to 10s")
+	switch {
+	case !v.Enabled() && !v.Secret.IsZero():
+		l.add(path+".url", "is missing, and a secret is set", "name the endpoint of your account system, or remove the secret")
+	case !v.Enabled():
+		return
+	case v.Secret.IsZero() && !l.bad[secretKey(path+".secret", v.SecretFile)]:
+		l.add(path+".secret", "is missing: it signs the requests", "try: openssl rand -base64 32")
+	}
+	if v.Enabled() {
+		if _, problem, fix := checkHTTPS(v.URL, true); problem != "" {
+			l.add(path+".url", problem, fix)
+		}
+	}
+	if !v.Secret.IsZero() {
+		l.strongSecret(secretKey(path+".secret", v.SecretFile), v.Secret)
 	}
 }
 
@@ -192,9 +244,22 @@ func (l *loading) validateRateLimits(r RateLimits) {
 		{"wechat_calls_per_app_per_minute", r.WeChatCallsPerAppPerMinute},
 		{"failed_client_auth_per_minute", r.FailedClientAuthPerMinute},
 		{"introspection_misses_per_minute", r.IntrospectionMissesPerMinute},
+		{"wechat_data_per_user_per_minute", r.WeChatDataPerUserPerMinute},
 	} {
 		if limit.value < 1 || limit.value > maxLimit {
 			l.add("rate_limits."+limit.key, "must be 1 to 10000000", "to lift all limits for a load test, set rate_limits.disabled")
+		}
+	}
+	for _, limit := range []struct {
+		key   string
+		value int
+	}{
+		{"wrong_passwords_per_account_and_ip", r.WrongPasswordsPerAccountAndIP},
+		{"wrong_passwords_per_account", r.WrongPasswordsPerAccount},
+		{"wrong_passwords_per_ip", r.WrongPasswordsPerIP},
+	} {
+		if limit.value < 1 || limit.value > math.MaxUint16 {
+			l.add("rate_limits."+limit.key, "must be 1 to 65535", "to lift all limits for a load test, set rate_limits.disabled")
 		}
 	}
 	if r.WeChatReservePercent < 0 || r.WeChatReservePercent > 90 {

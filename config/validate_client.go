@@ -71,18 +71,21 @@ func (l *loading) validateGrants(path string, c *Client, apps map[string]bool) {
 		case grant == GrantClientCredentials && c.Type == ClientPublic:
 			l.add(item(key, i), "client_credentials is for confidential clients only", "a public client cannot keep a credential")
 		default:
-			l.oneOf(item(key, i), grant, GrantWeChatJSCode, GrantRefreshToken, GrantClientCredentials)
+			l.oneOf(item(key, i), grant, GrantWeChatJSCode, GrantWeChatPhone, GrantRefreshToken, GrantClientCredentials)
 		}
 	}
 	l.unique(key, c.GrantTypes)
-	if len(c.GrantTypes) == 0 && !c.Introspection {
+	if len(c.GrantTypes) == 0 && !c.Introspection && !slices.Contains(c.Scopes, ScopeWeChatData) {
 		l.add(key, "is empty: this client could do nothing", "list its grants")
 	}
-	switch {
-	case c.WeChatAppID != "" && !apps[c.WeChatAppID]:
+	if c.WeChatAppID != "" && !apps[c.WeChatAppID] {
 		l.add(path+".wechat_appid", "is not the appid of one of wechat.apps", "")
-	case c.WeChatAppID == "" && slices.Contains(c.GrantTypes, GrantWeChatJSCode):
-		l.add(path+".wechat_appid", "is missing, and the grant wechat_jscode needs it", "name one of wechat.apps")
+	}
+	for _, grant := range []string{GrantWeChatJSCode, GrantWeChatPhone} {
+		if c.WeChatAppID == "" && slices.Contains(c.GrantTypes, grant) {
+			l.add(path+".wechat_appid", "is missing, and the grant "+grant+" needs it", "name one of wechat.apps")
+			return
+		}
 	}
 }
 
@@ -174,6 +177,14 @@ func (l *loading) validateScopes(path string, c *Client) {
 		}
 	}
 	l.unique(path+".scopes", c.Scopes)
+	if slices.Contains(c.Scopes, ScopeWeChatData) {
+		switch {
+		case c.Type == ClientPublic:
+			l.add(path+".scopes", "wechat.data is for confidential clients only", "let a backend ask for WeChat data")
+		case len(c.Audience) == 0:
+			l.add(path+".scopes", "wechat.data needs an audience: it is for users whose access tokens are for the client", "name it in audience")
+		}
+	}
 	for i, scope := range c.DefaultScopes {
 		if !slices.Contains(c.Scopes, scope) {
 			l.add(item(path+".default_scopes", i), "is not one of the client's scopes", "")
