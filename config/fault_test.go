@@ -180,7 +180,7 @@ func TestFaultsOfClients(t *testing.T) {
 		{name: "public with secret", yaml: issuerLine + publicClient(secretLine+" #!"), path: "clients[0].client_secret", text: "public client has no secret"},
 		{name: "Threat68 public client with wechat.data", yaml: issuerLine + publicClient("scopes: [wechat.data] #!"), path: "clients[0].scopes", text: "confidential clients only"},
 		{name: "wechat.data for nobody", yaml: issuerLine + confidentialClient(secretLine, "scopes: [wechat.data] #!"), path: "clients[0].scopes", text: "needs an audience"},
-		{name: "wechat_phone without an app", yaml: issuerLine + client("client_id: a", "type: public #!", "grant_types: [wechat_phone]"), path: "clients[0].wechat_appid", text: "wechat_phone needs it"},
+		{name: "wechat_phone without an app", yaml: issuerLine + client("client_id: a #!", "type: public", "grant_types: [wechat_phone]"), path: "clients[0].wechat_appid", text: "wechat_phone needs it"},
 		{name: "public introspecting", yaml: issuerLine + publicClient("introspection: true #!"), path: "clients[0].introspection", text: "confidential clients only"},
 		{name: "introspecting for nobody", yaml: issuerLine + confidentialClient(secretLine, "introspection: true #!"), path: "clients[0].introspection", text: "needs an audience"},
 		{name: "token too long", yaml: issuerLine + publicClient("audience: ["+longList(9)+"] #!"), path: "clients[0].audience", text: "at most 4096"},
