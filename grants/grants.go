@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/wxidp/wxidp/internal/secret"
 	"github.com/wxidp/wxidp/storage"
 )
 
@@ -20,8 +21,13 @@ type Request struct {
 	// from the request.
 	ClientID    string
 	WeChatAppID string
+	// RequireKnown: the client makes no new users by itself.
+	RequireKnown bool
+	// KeepSessionKey: some client is there that may use WeChat's session_key.
+	KeepSessionKey bool
 	// RemoteIP is the caller's address as far as trusted proxies vouch for it.
 	RemoteIP netip.Addr
+	ID       string // of the request, for logs
 }
 
 // Subject is the End-User that a grant has proven, and what the sign-in's
@@ -31,10 +37,15 @@ type Subject struct {
 	NewProfile storage.Profile  // for the user, if this is their first sign-in
 	AuthTime   time.Time
 	AMR        []string // Authentication Methods References (OIDC Core §2)
+
+	RequireKnown bool                // refuse rather than create a user
+	Bind         *storage.Binding    // the account to bind the identity to; nil: none
+	Phone        *storage.PhoneProof // nil: none
+	SessionKey   secret.String       // to be kept in custody; zero: not kept
 }
 
-// Grant is one way of proving who the End-User is. An error is a *Refusal, or
-// a *wechat.Error, or an internal fault.
+// Grant is one way of proving who the End-User is. An error is a *Refusal,
+// a *wechat.Error, an *accounts.Error or an internal fault.
 type Grant interface {
 	// Type is the grant_type value.
 	Type() string
@@ -53,7 +64,10 @@ const (
 	MalformedParameter
 	// MockCode: the developer tool's stand-in for a js_code.
 	MockCode
-	// Replayed: the same js_code was presented before.
+	// ForeignParameter: a form parameter that this grant does not take, and
+	// that must not be ignored.
+	ForeignParameter
+	// Replayed: the same code was presented before.
 	Replayed
 	// Limited: too many sign-ins; RetryAfter says when to come again.
 	Limited
@@ -76,8 +90,10 @@ func (r *Refusal) Error() string {
 		return "parameter malformed: " + r.Param
 	case MockCode:
 		return "mock js_code of the developer tool"
+	case ForeignParameter:
+		return "parameter not of this grant: " + r.Param
 	case Replayed:
-		return "js_code presented again"
+		return r.Param + " presented again"
 	case Limited:
 		return "sign-in limit reached: " + r.Scope
 	}

@@ -41,6 +41,27 @@ type exchange struct {
 	calls   int
 	session wechat.CodeResult
 	err     error
+
+	phones   int // calls of PhoneNumber
+	phone    wechat.Phone
+	phoneErr error
+	known    map[string]storage.User // by openid
+}
+
+func (e *exchange) PhoneNumber(_ context.Context, _, _, weChatOpenID string) (wechat.Phone, error) {
+	e.phones++
+	if weChatOpenID != e.session.WeChatOpenID {
+		return wechat.Phone{}, &wechat.Error{Kind: wechat.InvalidCode, Code: 40029, Sent: true}
+	}
+	return e.phone, e.phoneErr
+}
+
+func (e *exchange) SignInUser(_ context.Context, identity storage.Identity) (storage.User, error) {
+	user, ok := e.known[identity.WeChatOpenID]
+	if !ok {
+		return user, storage.ErrNotFound
+	}
+	return user, nil
 }
 
 func (e *exchange) App(id string) (wechat.App, bool) {
@@ -54,7 +75,12 @@ func (e *exchange) Code2Session(context.Context, string, string) (wechat.CodeRes
 
 func newGrant() (*WeChatJSCode, *exchange) {
 	e := &exchange{session: wechat.CodeResult{WeChatOpenID: "o1", UnionID: "u1", SessionKey: secret.New("canary")}}
-	return &WeChatJSCode{WeChat: e, Claims: claims{Claims: storage.NewClaims(0)}, Defaults: accounts.NewDefaults(storage.Profile{Nickname: "n"})}, e
+	memory := claims{Claims: storage.NewClaims(0)}
+	return &WeChatJSCode{
+		Codes:    &JSCodes{WeChat: e, Claims: memory},
+		Phones:   &PhoneCodes{WeChat: e, Claims: memory, Users: e},
+		Defaults: accounts.NewDefaults(storage.Profile{Nickname: "n"}),
+	}, e
 }
 
 func request(code string) Request {
@@ -153,7 +179,7 @@ func TestProveFaults(t *testing.T) {
 		t.Errorf("unknown app: %v", err)
 	}
 	down := errors.New("store is down")
-	grant.Claims = claims{Claims: storage.NewClaims(0), fail: down}
+	grant.Codes.Claims = claims{Claims: storage.NewClaims(0), fail: down}
 	if _, err := grant.Prove(context.Background(), request("code")); !errors.Is(err, down) || e.calls != 0 {
 		t.Errorf("claims fail: %v, %d calls", err, e.calls)
 	}
@@ -178,7 +204,7 @@ func TestThreat64Limits(t *testing.T) {
 			}
 			return r.Scope
 		}
-		grant.Limits = NewSignInLimits(SignInRates{PerIP: 4}) // one at once
+		grant.Codes.Limits = NewSignInLimits(SignInRates{PerIP: 4}) // one at once
 		if err := ask("192.0.2.1", "a"); err != nil {
 			t.Fatal(err)
 		}
@@ -192,7 +218,7 @@ func TestThreat64Limits(t *testing.T) {
 		if err := ask("192.0.2.1", "a"); err != nil {
 			t.Errorf("later: %v", err)
 		}
-		grant.Limits = NewSignInLimits(SignInRates{PerNetwork: 4})
+		grant.Codes.Limits = NewSignInLimits(SignInRates{PerNetwork: 4})
 		if err := ask("192.0.2.1", "a"); err != nil {
 			t.Fatal(err)
 		}
@@ -205,7 +231,7 @@ func TestThreat64Limits(t *testing.T) {
 		if err := ask("192.0.3.1", "a"); err != nil {
 			t.Errorf("another network: %v", err)
 		}
-		grant.Limits = NewSignInLimits(SignInRates{PerClient: 4})
+		grant.Codes.Limits = NewSignInLimits(SignInRates{PerClient: 4})
 		if err := ask("192.0.2.1", "a"); err != nil {
 			t.Fatal(err)
 		}
@@ -217,7 +243,7 @@ func TestThreat64Limits(t *testing.T) {
 		}
 
 		// Half of an app's budget is for those who signed in before.
-		grant.Limits = NewSignInLimits(SignInRates{PerApp: 8, ReservePercent: 50})
+		grant.Codes.Limits = NewSignInLimits(SignInRates{PerApp: 8, ReservePercent: 50})
 		if err := ask("192.0.2.1", "a"); err != nil {
 			t.Fatal(err)
 		}
@@ -230,7 +256,7 @@ func TestThreat64Limits(t *testing.T) {
 		if got := scope(ask("192.0.2.1", "a")); got != "app" {
 			t.Errorf("a known address beyond the reserve: %q", got)
 		}
-		grant.Limits.SetRates(SignInRates{})
+		grant.Codes.Limits.SetRates(SignInRates{})
 		for range 100 {
 			if err := ask("198.51.100.1", "a"); err != nil {
 				t.Fatal(err)

@@ -11,9 +11,9 @@ type ImportCase struct {
 
 type importRow struct {
 	ImportRow
-	proof    proof
-	external Digest
-	newUser  *newUser // nil: not needed so far
+	proof              proof // without an index: the row has no identity
+	external, username Digest
+	newUser            *newUser // nil: not needed so far
 }
 
 // PrepareImport computes what an import needs besides its transaction. It
@@ -24,13 +24,19 @@ func (v *Vault) PrepareImport(rows []ImportRow) (*ImportCase, error) {
 	}
 	c := &ImportCase{vault: v, rows: make([]importRow, len(rows))}
 	for i, row := range rows {
-		if row.AppID == "" || row.WeChatOpenID == "" || row.ExternalID == "" {
-			return nil, fmt.Errorf("%w: row %d lacks the appid, the openid or the external id", ErrUnavailable, i)
+		identity, account := row.WeChatOpenID != "", row.Username != ""
+		if !identity && !account || identity != (row.AppID != "") || account != (row.PasswordHash != "") || identity && row.ExternalID == "" {
+			return nil, fmt.Errorf("%w: row %d is neither an identity with an external id nor an account", ErrUnavailable, i)
 		}
-		c.rows[i] = importRow{
-			ImportRow: row,
-			proof:     v.proof(row.AppID, row.WeChatOpenID, row.OpenPlatform, row.UnionID),
-			external:  v.ExternalIDIndex(row.ExternalID),
+		c.rows[i].ImportRow = row
+		if identity {
+			c.rows[i].proof = v.proof(row.AppID, row.WeChatOpenID, row.OpenPlatform, row.UnionID)
+		}
+		if account {
+			c.rows[i].username = v.UsernameIndex(row.Username)
+		}
+		if row.ExternalID != "" {
+			c.rows[i].external = v.ExternalIDIndex(row.ExternalID)
 		}
 	}
 	return c, nil
@@ -50,58 +56,129 @@ func (c *ImportCase) Judge(d *Draft) ([]ImportVerdict, error) {
 }
 
 func (c *ImportCase) judgeRow(d *Draft, row *importRow) (ImportVerdict, error) {
-	user, err := d.found(IndexExternalID, row.external)
+	user, err := d.imported(row)
 	if err != nil {
 		return 0, err
+	}
+	refusal, link, err := d.importIdentity(user, row)
+	if err != nil || refusal != 0 {
+		return refusal, err
+	}
+	refusal, name, err := d.importAccount(user, row)
+	if err != nil || refusal != 0 {
+		return refusal, err
+	}
+	verdict := ImportLinked
+	switch {
+	case user == nil:
+		verdict = ImportCreated
+		if user, err = c.create(d, row); err != nil {
+			return 0, err
+		}
+	case link == nil && name == nil:
+		return ImportUnchanged, nil
+	case user.Disabled:
+		return ImportDisabled, nil
+	}
+	for _, step := range []importStep{link, name} {
+		if step != nil {
+			if err := step(user); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return verdict, nil
+}
+
+// importStep gives a user one part of a row; nil: the user has it already.
+type importStep func(user *draftUser) error
+
+// imported returns the user whom a row names, nil where there is none. Without
+// an external id the username and the same password hash name one, so that the
+// same import again finds what it made.
+func (d *Draft) imported(row *importRow) (*draftUser, error) {
+	if row.ExternalID != "" {
+		return d.found(IndexExternalID, row.external)
+	}
+	user, err := d.found(IndexUsername, row.username)
+	if err != nil || user == nil || !user.ExternalID.IsZero() {
+		return nil, err
+	}
+	account, err := d.vault.OpenAccount(user.id, &user.UserRecord)
+	if err != nil || account.PasswordHash != row.PasswordHash {
+		return nil, err
+	}
+	return user, nil
+}
+
+// importIdentity judges a row's WeChat identity.
+func (d *Draft) importIdentity(user *draftUser, row *importRow) (refusal ImportVerdict, link importStep, err error) {
+	if row.proof.index.IsZero() {
+		return 0, nil, nil
 	}
 	identity, err := d.identity(row.proof.index)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	unionOwner, err := d.owner(IndexUnionID, row.proof.union)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	switch {
-	case identity != nil && (user == nil || identity.UserID != user.id),
-		unionOwner != "" && (user == nil || unionOwner != user.id):
-		return ImportConflict, nil
+	case identity != nil && (user == nil || identity.UserID != user.id):
+		return ImportIdentityTaken, nil, nil
+	case unionOwner != "" && (user == nil || unionOwner != user.id):
+		return ImportUnionIDTaken, nil, nil
+	case identity != nil && identity.settled(&row.proof):
+		return 0, nil, nil
+	case identity != nil && identity.recorded(&row.proof):
+		return ImportUnionIDTaken, nil, nil
 	case identity != nil:
-		return c.judgeKnown(d, user, identity, row)
-	case user == nil:
-		return ImportCreated, c.create(d, row)
-	case user.Disabled:
-		return ImportDisabled, nil
+		return 0, func(user *draftUser) error { return d.upgrade(user, identity, row.proof) }, nil
 	}
-	if clash, err := d.hasApp(user, row.AppID); err != nil || clash {
-		return ImportConflict, err
+	if user != nil {
+		if clash, err := d.hasApp(user, row.AppID); err != nil || clash {
+			return ImportSameApp, nil, err
+		}
 	}
-	return ImportLinked, d.link(user, row.proof)
+	return 0, func(user *draftUser) error { return d.link(user, row.proof) }, nil
 }
 
-// judgeKnown decides a row whose identity is the named user's already.
-func (c *ImportCase) judgeKnown(d *Draft, user *draftUser, identity *draftIdentity, row *importRow) (ImportVerdict, error) {
+// importAccount judges a row's username. The password of an account that
+// exists stays as it is: it may have been changed since.
+func (d *Draft) importAccount(user *draftUser, row *importRow) (refusal ImportVerdict, name importStep, err error) {
+	if row.username.IsZero() {
+		return 0, nil, nil
+	}
+	owner, err := d.owner(IndexUsername, row.username)
 	switch {
-	case identity.settled(&row.proof):
-		return ImportUnchanged, nil
-	case identity.recorded(&row.proof):
-		return ImportConflict, nil
-	case user.Disabled:
-		return ImportDisabled, nil
+	case err != nil:
+		return 0, nil, err
+	case owner != "" && (user == nil || owner != user.id):
+		return ImportUsernameTaken, nil, nil
+	case owner != "":
+		return 0, nil, nil
+	case user != nil && !user.Username.IsZero():
+		return ImportOtherUsername, nil, nil
 	}
-	return ImportLinked, d.upgrade(user, identity, row.proof)
+	return 0, func(user *draftUser) error {
+		if err := d.setHandle(user, IndexUsername, row.username, row.Username); err != nil {
+			return err
+		}
+		return d.setPassword(user, row.PasswordHash)
+	}, nil
 }
 
-func (c *ImportCase) create(d *Draft, row *importRow) error {
+func (c *ImportCase) create(d *Draft, row *importRow) (*draftUser, error) {
 	if row.newUser == nil {
 		var err error
 		if row.newUser, err = c.vault.makeUser(row.Profile); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	user := d.create(row.newUser)
-	if err := d.setHandle(user, IndexExternalID, row.external, row.ExternalID); err != nil {
-		return err
+	if row.ExternalID == "" {
+		return user, nil
 	}
-	return d.link(user, row.proof)
+	return user, d.setHandle(user, IndexExternalID, row.external, row.ExternalID)
 }

@@ -31,6 +31,10 @@ type People interface {
 	// ErrNotFound for an unknown or retired user.
 	SetPassword(ctx context.Context, userID, oldHash, newHash string, endFamilies bool) (swapped bool, err error)
 
+	// UserBy returns the user whom a username (canonical), a phone number
+	// (E.164) or an external id leads to, or ErrNotFound.
+	UserBy(ctx context.Context, kind IndexKind, value string) (User, error)
+
 	// Identities returns the WeChat identities of a user in order of linking,
 	// or ErrNotFound for an unknown or retired user.
 	Identities(ctx context.Context, userID string) ([]Identity, error)
@@ -38,6 +42,11 @@ type People interface {
 	// IdentityUser returns the user of a WeChat identity with the identity's
 	// index, or ErrNotFound.
 	IdentityUser(ctx context.Context, appID, weChatOpenID string) (User, Digest, error)
+
+	// SignInUser returns the user whom a sign-in of the identity (AppID,
+	// WeChatOpenID and, where known, UnionID with OpenPlatform) leads to at
+	// present, or ErrNotFound. It may be disabled.
+	SignInUser(ctx context.Context, identity Identity) (User, error)
 
 	// Unbind removes an identity from a user and ends the families that were
 	// signed in with it, unless it is the last way in. An engine that would
@@ -59,11 +68,12 @@ type People interface {
 	// value.
 	Erase(ctx context.Context, userID string) (found bool, err error)
 
-	// ImportIdentities links WeChat identities of an earlier system to users
-	// named by their external ids, making users where there are none. It is
-	// idempotent: a row that is already so is ImportUnchanged. One commit for
-	// the whole slice, of at most MaxImport rows.
-	ImportIdentities(ctx context.Context, rows []ImportRow) ([]ImportVerdict, error)
+	// ImportUsers takes users of an earlier system: it links WeChat identities
+	// and accounts to users named by their external ids, making users where
+	// there are none. It is idempotent: a row that is already so is
+	// ImportUnchanged. One commit for the whole slice, of at most MaxImport
+	// rows. With dryRun it only says what would happen.
+	ImportUsers(ctx context.Context, rows []ImportRow, dryRun bool) ([]ImportVerdict, error)
 
 	// SessionKeys returns the session_keys in custody for an identity, newest
 	// first, at most two; none for an unknown identity.
@@ -77,7 +87,7 @@ type People interface {
 	RevokeClient(ctx context.Context, clientID, reason string) error
 }
 
-// MaxImport is how many rows one ImportIdentities takes.
+// MaxImport is how many rows one ImportUsers takes.
 const MaxImport = 1000
 
 // ProfileChange names what to change of a profile; nil leaves it as it is.
@@ -189,24 +199,33 @@ const (
 	MergeBothExternalIDs              // both have an external id
 )
 
-// ImportRow is one WeChat user of an earlier system.
+// ImportRow is one user of an earlier system: a WeChat identity (AppID and
+// WeChatOpenID) of a user named by ExternalID, or an account (Username and
+// PasswordHash), or both.
 type ImportRow struct {
 	AppID        string
 	WeChatOpenID string
 	UnionID      string // "": none
 	OpenPlatform string
-	ExternalID   string
+	ExternalID   string  // may be "" for an account only
+	Username     string  // canonical
+	PasswordHash string  // of a new account, and of a user who has no username so far
 	Profile      Profile // for a user that is new
 }
 
 // ImportVerdict is the judgement of one row.
 type ImportVerdict int
 
-// The judgements of ImportIdentities.
+// The judgements of ImportUsers. After those from ImportIdentityTaken on,
+// nothing of the row was taken.
 const (
-	ImportCreated   ImportVerdict = iota + 1 // a new user
-	ImportLinked                             // a new identity, or a unionid for a known one, of a known user
-	ImportUnchanged                          // all of it was so already
-	ImportConflict                           // the identity or unionid belongs to another user, or the user has another of that app
-	ImportDisabled                           // the user is disabled or retired
+	ImportCreated       ImportVerdict = iota + 1 // a new user
+	ImportLinked                                 // a new identity, unionid or username of a known user
+	ImportUnchanged                              // all of it was so already
+	ImportIdentityTaken                          // the identity belongs to another user
+	ImportUnionIDTaken                           // the unionid belongs to another user, or the identity has another one
+	ImportSameApp                                // the user has another identity of that app
+	ImportUsernameTaken                          // the username belongs to another user
+	ImportOtherUsername                          // the user has another username
+	ImportDisabled                               // the user is disabled
 )

@@ -32,7 +32,7 @@ func (v *Vault) OpenUser(userID string, u *UserRecord) (User, error) {
 	}
 	user := User{
 		ID: userID, CreatedAt: u.CreatedAt, UpdatedAt: u.UpdatedAt, Disabled: u.Disabled, Epoch: u.Epoch,
-		HasPassword: len(u.Password) > 0, PhoneVerifiedAt: u.PhoneVerifiedAt,
+		Identities: u.Identities.Len(), HasPassword: len(u.Password) > 0, PhoneVerifiedAt: u.PhoneVerifiedAt,
 	}
 	if user.Profile, err = openProfile(box, userID, u.Profile); err != nil {
 		return User{}, err

@@ -16,6 +16,7 @@ type User struct {
 	Epoch     uint32 // raised whenever all of the user's families are ended
 	Profile   Profile
 
+	Identities      int    // WeChat identities that lead to the user
 	Username        string // "": none
 	HasPassword     bool
 	Phone           string // E.164; "": none

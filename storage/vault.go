@@ -105,6 +105,20 @@ func (v *Vault) PhoneIndex(e164 string) Digest { return v.digest("phone", e164) 
 // ExternalIDIndex is the index key of a user's id in the product's own system.
 func (v *Vault) ExternalIDIndex(id string) Digest { return v.digest("external id", id) }
 
+// HandleIndex is the index key of a username, phone number or external id;
+// zero for another kind.
+func (v *Vault) HandleIndex(kind IndexKind, value string) Digest {
+	switch kind {
+	case IndexUsername:
+		return v.UsernameIndex(value)
+	case IndexPhone:
+		return v.PhoneIndex(value)
+	case IndexExternalID:
+		return v.ExternalIDIndex(value)
+	}
+	return Digest{}
+}
+
 func (v *Vault) digest(parts ...string) Digest {
 	mac, ok := v.macs.Get().(hash.Hash)
 	if !ok {

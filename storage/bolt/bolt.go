@@ -55,7 +55,8 @@ type Store struct {
 	claims    *storage.Claims
 	committer *committer
 	log       *slog.Logger
-	broken    atomic.Bool // after Fatal
+	broken    atomic.Bool  // after Fatal
+	copied    atomic.Int64 // bytes of rows in the present or last copy of the file
 }
 
 // The buckets. All keys have a fixed form; none holds a personal value.

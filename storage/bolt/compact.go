@@ -65,6 +65,11 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
+// Copied returns how many bytes of keys and values the Compact or Backup that
+// is under way has copied so far, or the last one copied in all. The file is
+// larger than that by its pages' overhead.
+func (s *Store) Copied() int64 { return s.copied.Load() }
+
 // backupFile returns a copy of the data file that has no name any more, and
 // how many bytes of it count.
 func (s *Store) backupFile(ctx context.Context) (file *os.File, size int64, err error) {
@@ -124,6 +129,7 @@ type copiedRow struct {
 // startCopy makes a copy that lacks few rows, if any.
 func (s *Store) startCopy(ctx context.Context) (_ *fileCopy, err error) {
 	c := &fileCopy{store: s, path: copyPath(s.path)}
+	s.copied.Store(0)
 	if err := removeLeftover(s.path); err != nil {
 		return nil, fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 	}
@@ -282,6 +288,9 @@ func (c *fileCopy) put(rows []copiedRow) error {
 	})
 	if err != nil {
 		return fmt.Errorf("%w: copy the data file: %w", storage.ErrUnavailable, err)
+	}
+	for _, row := range rows {
+		c.store.copied.Add(int64(len(row.key) + len(row.value)))
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package bolt
 import (
 	"bytes"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/wxidp/wxidp/internal/secret"
@@ -82,6 +83,27 @@ func (s *Store) AccountByUsername(ctx context.Context, username string) (storage
 	return s.vault.OpenAccount(id, &user)
 }
 
+// UserBy returns the user whom a username, phone number or external id leads to.
+func (s *Store) UserBy(ctx context.Context, kind storage.IndexKind, value string) (storage.User, error) {
+	index := s.vault.HandleIndex(kind, value)
+	if index.IsZero() || value == "" {
+		return storage.User{}, storage.ErrNotFound
+	}
+	var id string
+	var user storage.UserRecord
+	err := s.read(ctx, func(tx txn) (err error) {
+		if id = getOwner(tx, kind, index); id == "" {
+			return storage.ErrNotFound
+		}
+		user, err = getLinked(tx, id)
+		return err
+	})
+	if err != nil {
+		return storage.User{}, err
+	}
+	return s.vault.OpenUser(id, &user)
+}
+
 // SetPassword replaces a password hash if it still is the old one.
 func (s *Store) SetPassword(ctx context.Context, userID, oldHash, newHash string, endFamilies bool) (swapped bool, err error) {
 	err = s.edit(ctx, func(d *storage.Draft) (err error) {
@@ -151,6 +173,28 @@ func (s *Store) IdentityUser(ctx context.Context, appID, weChatOpenID string) (s
 	return out, index, err
 }
 
+// SignInUser returns the user whom a sign-in of the identity leads to.
+func (s *Store) SignInUser(ctx context.Context, who storage.Identity) (storage.User, error) {
+	user, _, err := s.IdentityUser(ctx, who.AppID, who.WeChatOpenID)
+	if !errors.Is(err, storage.ErrNotFound) || who.UnionID == "" || who.OpenPlatform == "" {
+		return user, err
+	}
+	index := s.vault.UnionIDIndex(who.OpenPlatform, who.UnionID)
+	var id string
+	var record storage.UserRecord
+	err = s.read(ctx, func(tx txn) (err error) {
+		if id = getOwner(tx, storage.IndexUnionID, index); id == "" {
+			return storage.ErrNotFound
+		}
+		record, err = getLinked(tx, id)
+		return err
+	})
+	if err != nil {
+		return storage.User{}, err
+	}
+	return s.vault.OpenUser(id, &record)
+}
+
 // Unbind removes an identity from a user, unless it is the last way in. It
 // looks at no more than maxScan rows for the families that were signed in with
 // the identity; in a larger file all families of the user end.
@@ -191,9 +235,9 @@ func (s *Store) Erase(ctx context.Context, userID string) (found bool, err error
 	return found && err == nil, err
 }
 
-// ImportIdentities links WeChat identities of an earlier system to users. A
-// rehearsal makes the keys of the new users, which would hold up the writer.
-func (s *Store) ImportIdentities(ctx context.Context, rows []storage.ImportRow) (verdicts []storage.ImportVerdict, err error) {
+// ImportUsers takes users of an earlier system. A rehearsal makes the keys of
+// the new users, which would hold up the writer.
+func (s *Store) ImportUsers(ctx context.Context, rows []storage.ImportRow, dryRun bool) (verdicts []storage.ImportVerdict, err error) {
 	c, err := s.vault.PrepareImport(rows)
 	if err != nil {
 		return nil, err
@@ -204,6 +248,9 @@ func (s *Store) ImportIdentities(ctx context.Context, rows []storage.ImportRow) 
 	}
 	if err := s.rehearse(ctx, judge); err != nil {
 		return nil, err
+	}
+	if dryRun {
+		return verdicts, nil
 	}
 	if err := s.edit(ctx, judge); err != nil {
 		return nil, err

@@ -103,6 +103,19 @@ func (s *suite) wantIdentities(userID string, want ...string) {
 		s.must(err)
 		direct, err := s.store.Identity(s.Context(), index)
 		s.must(err)
+		sameUser, err := s.store.SignInUser(s.Context(), identity)
+		s.must(err)
+		if sameUser.ID != userID {
+			s.Errorf("SignInUser leads to %s, want %s", sameUser.ID, userID)
+		}
+		if identity.UnionID != "" {
+			// Another app of the open platform, where the user was never seen.
+			sameUser, err = s.store.SignInUser(s.Context(), storage.Identity{
+				AppID: "wx-unseen", WeChatOpenID: "unseen", UnionID: identity.UnionID, OpenPlatform: identity.OpenPlatform})
+			if s.must(err); sameUser.ID != userID {
+				s.Errorf("SignInUser by unionid leads to %s, want %s", sameUser.ID, userID)
+			}
+		}
 		if user.ID != userID || direct != identity {
 			s.Errorf("IdentityUser leads to %s, Identity to %+v, want %s and %+v", user.ID, direct, userID, identity)
 		}

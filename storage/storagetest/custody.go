@@ -11,88 +11,6 @@ import (
 	"github.com/wxidp/wxidp/storage"
 )
 
-func (s *suite) imports() {
-	row := func(app, openID, unionID, externalID string) storage.ImportRow {
-		return storage.ImportRow{AppID: app, WeChatOpenID: openID, UnionID: unionID, OpenPlatform: platform, ExternalID: externalID,
-			Profile: storage.Profile{Nickname: "nick of " + externalID}}
-	}
-	run := func(rows ...storage.ImportRow) []storage.ImportVerdict {
-		s.Helper()
-		verdicts, err := s.store.ImportIdentities(s.Context(), rows)
-		s.must(err)
-		s.check()
-		return verdicts
-	}
-	signedIn := s.wantOK(union(appID, "o-signed-in", platform, "u-signed-in"))
-	disabled := s.wantOK(external(inApp(otherApp, "o-disabled"), "x-disabled"))
-	s.must(s.store.SetUserDisabled(s.Context(), disabled.UserID, true))
-	rows := []storage.ImportRow{
-		row(appID, "o1", "u1", "x-1"),
-		row(otherApp, "o2", "u1", "x-1"),
-		row(appID, "o1", "u1", "x-1"),
-		row(appID, "o1", "u1", "x-2"),
-		row("wx3", "o3", "u1", "x-2"),
-		row(appID, "o4", "", "x-1"),
-		row(appID, "o-signed-in", "", "x-3"),
-		row(otherApp, "o5", "u-signed-in", "x-3"),
-		row(appID, "o6", "", "x-disabled"),
-		row(appID, "o7", "", "x-4"),
-		row(appID, "o7", "u7", "x-4"),
-		row(appID, "o7", "u8", "x-4"),
-		row("wx4", "o10", "u-signed-in", "x-1"),
-	}
-	want := []storage.ImportVerdict{
-		storage.ImportCreated, storage.ImportLinked, storage.ImportUnchanged, storage.ImportConflict, storage.ImportConflict, storage.ImportConflict,
-		storage.ImportConflict, storage.ImportConflict, storage.ImportDisabled, storage.ImportCreated, storage.ImportLinked, storage.ImportConflict,
-		storage.ImportConflict,
-	}
-	commits := s.store.Stats().Commits
-	if got := run(rows...); !slices.Equal(got, want) {
-		s.Errorf("verdicts %v, want %v", got, want)
-	}
-	if n := s.store.Stats().Commits - commits; n != 1 {
-		s.Errorf("%d commits", n)
-	}
-	again := slices.Clone(want)
-	for _, i := range []int{0, 1, 9, 10} {
-		again[i] = storage.ImportUnchanged
-	}
-	count := s.rows()
-	if got := run(rows...); !slices.Equal(got, again) {
-		s.Errorf("verdicts again %v, want %v", got, again)
-	}
-	if n := s.store.Stats().Commits - commits; n != 1 || s.rows() != count {
-		s.Errorf("the same import again wrote: %d commits", n-1)
-	}
-	res := s.wantOK(union("wx3", "o3", platform, "u1"))
-	user := s.user(res.UserID)
-	if res.Created || user.ExternalID != "x-1" || user.Profile.Nickname != "nick of x-1" {
-		s.Errorf("sign-in after the import %+v, %+v", res, user)
-	}
-	s.wantIdentities(res.UserID, "o1", "o2", "o3")
-	s.wantIdentities(signedIn.UserID, "o-signed-in")
-
-	if _, err := s.store.ImportIdentities(s.Context(), make([]storage.ImportRow, storage.MaxImport+1)); !errors.Is(err, storage.ErrTooLarge) {
-		s.Errorf("too many rows: %v", err)
-	}
-	commits = s.store.Stats().Commits
-	if _, err := s.store.ImportIdentities(s.Context(), []storage.ImportRow{row(appID, "o8", "", "x-8"), row(appID, "o9", "", "")}); err == nil {
-		s.Error("a row without an external id was taken")
-	}
-	if verdicts := run(); len(verdicts) != 0 || s.store.Stats().Commits != commits {
-		s.Errorf("an empty import: %v", verdicts)
-	}
-	many := make([]storage.ImportRow, storage.MaxImport)
-	for i := range many {
-		many[i] = row(appID, fmt.Sprint("many", i), "", fmt.Sprint("many", i))
-	}
-	for i, verdict := range run(many...) {
-		if verdict != storage.ImportCreated {
-			s.Fatalf("row %d: %d", i, verdict)
-		}
-	}
-}
-
 func (s *suite) sessionKeys() {
 	in := request("o1")
 	in.SessionKey = secret.New("not kept")
@@ -248,7 +166,8 @@ func (s *suite) unknownPeople() {
 	id := storage.NewUserID()
 	_, errIdentities := s.store.Identities(s.Context(), id)
 	_, _, errIdentity := s.store.IdentityUser(s.Context(), appID, "nobody")
-	for name, err := range map[string]error{"Identities": errIdentities, "IdentityUser": errIdentity} {
+	_, errSignIn := s.store.SignInUser(s.Context(), storage.Identity{AppID: appID, WeChatOpenID: "nobody", UnionID: "nobody's", OpenPlatform: "main"})
+	for name, err := range map[string]error{"SignInUser": errSignIn, "Identities": errIdentities, "IdentityUser": errIdentity} {
 		if !errors.Is(err, storage.ErrNotFound) {
 			s.Errorf("%s: %v", name, err)
 		}

@@ -74,6 +74,7 @@ func RunOptions(t *testing.T, opts Options) {
 		"People/MergeRefusals":              (*suite).mergeRefusals,
 		"People/Erase":                      (*suite).erase,
 		"People/Import":                     (*suite).imports,
+		"People/ImportAccounts":             (*suite).importAccounts,
 		"People/Threat67SessionKeys":        (*suite).sessionKeys,
 		"People/SessionKeysExpire":          (*suite).sessionKeysExpire,
 		"People/Unknown":                    (*suite).unknownPeople,
