@@ -26,6 +26,9 @@ type accessTokenPayload struct {
 	JTI      string   `json:"jti"`
 	SID      string   `json:"sid,omitempty"`
 	AuthTime int64    `json:"auth_time,omitempty"`
+
+	// account are the claims that scopes of their names have released.
+	account map[string]json.RawMessage
 }
 
 // audience reads the aud claim, a string or a list of strings.
@@ -53,17 +56,54 @@ func (p *Provider) parseAccessToken(token string) (accessTokenPayload, error) {
 	if err != nil {
 		return claims, errTokenRefused
 	}
-	decoder := json.NewDecoder(bytes.NewReader(verified.Payload))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&claims); err != nil {
-		return claims, errTokenRefused
-	}
-	if _, err := decoder.Token(); err != io.EOF {
+	if claims, err = decodeAccessToken(verified.Payload); err != nil {
 		return claims, errTokenRefused
 	}
 	now := time.Now().Unix()
 	if claims.Issuer != p.issuer || claims.Subject == "" || claims.ClientID == "" || claims.JTI == "" ||
 		len(claims.Audience) == 0 || slices.Contains(claims.Audience, "") || claims.IssuedAt <= 0 || claims.Expires <= now {
+		return claims, errTokenRefused
+	}
+	return claims, nil
+}
+
+// decodeAccessToken refuses what accessToken would not have written: a claim
+// that is neither its own nor named like one of the token's scopes.
+func decodeAccessToken(payload []byte) (accessTokenPayload, error) {
+	claims, err := decodeStrictly(payload)
+	if err == nil {
+		return claims, nil
+	}
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(payload, &all); err != nil {
+		return claims, err
+	}
+	var scope string
+	if err := json.Unmarshal(all["scope"], &scope); err != nil {
+		return claims, err
+	}
+	account := make(map[string]json.RawMessage)
+	for _, name := range strings.Fields(scope) {
+		if value, ok := all[name]; ok && !slices.Contains(accessTokenClaims, name) {
+			account[name] = value
+			delete(all, name)
+		}
+	}
+	if payload, err = json.Marshal(all); err != nil {
+		return claims, err
+	}
+	claims, err = decodeStrictly(payload)
+	claims.account = account
+	return claims, err
+}
+
+func decodeStrictly(payload []byte) (claims accessTokenPayload, err error) {
+	decoder := json.NewDecoder(bytes.NewReader(payload))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&claims); err != nil {
+		return claims, err
+	}
+	if _, err := decoder.Token(); err != io.EOF {
 		return claims, errTokenRefused
 	}
 	return claims, nil

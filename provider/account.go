@@ -45,9 +45,7 @@ func (p *Provider) UpdateAccount(ctx context.Context, req Request, body []byte) 
 	if err != nil {
 		return nil, err
 	}
-	p.log.LogAttrs(ctx, slog.LevelInfo, "profile changed", slog.String("event", "account.changed"),
-		slog.String("client_id", token.ClientID), slog.String("sub", token.Subject),
-		slog.String("request_id", req.ID), slog.String("ip", req.RemoteIP.String()))
+	p.info(ctx, req, "account.changed", slog.String("client_id", token.ClientID), slog.String("sub", token.Subject))
 	info := userInfo{Subject: user.ID}
 	info.profile(user)
 	out, err := json.Marshal(info)

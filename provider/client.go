@@ -40,8 +40,12 @@ type Client struct {
 	WeChatAppID   string
 	IDTokenAlg    string // id_token_signed_response_alg; "": RS256
 	Introspection bool   // may introspect tokens for its audience
+	RequireKnown  bool   // makes no new users: identities must be bound or imported before
 
 	keys *jose.JSONWebKeySet
+	// keepSessionKey: a client with the scope wechat.data shares an audience
+	// with this one, so that WeChat's session_key may be of use.
+	keepSessionKey bool
 }
 
 var (
@@ -74,6 +78,11 @@ func (c *Client) prepare(issuer string) error {
 // may reports whether the client may use a grant type. Comparison is exact:
 // fosite's Arguments.Has folds case.
 func (c *Client) may(grantType string) bool { return slices.Contains(c.GrantTypes, grantType) }
+
+// overlaps reports whether two audiences have a value in common.
+func overlaps(a, b []string) bool {
+	return slices.ContainsFunc(a, func(value string) bool { return slices.Contains(b, value) })
+}
 
 // serves reports whether the family's WeChat identity is one of the app that
 // the client is for now. A client that was moved to another app must not go on

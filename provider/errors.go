@@ -18,7 +18,8 @@ import (
 // Code is an OAuth 2.0 error code (RFC 6749 §5.2, RFC 6750 §3.1, RFC 8707 §2).
 type Code string
 
-// The error codes in use.
+// The error codes in use. Those from AccountRequired to SessionKeyExpired are wxidp's
+// own.
 const (
 	InvalidRequest         Code = "invalid_request"
 	InvalidClient          Code = "invalid_client"
@@ -30,6 +31,11 @@ const (
 	UnauthorizedClient     Code = "unauthorized_client"
 	UnsupportedGrantType   Code = "unsupported_grant_type"
 	AccessDenied           Code = "access_denied"
+	AccountRequired        Code = "account_required"
+	AlreadyBound           Code = "already_bound"
+	AccountExists          Code = "account_exists"
+	LastWayIn              Code = "last_way_in"
+	SessionKeyExpired      Code = "session_key_expired"
 	TemporarilyUnavailable Code = "temporarily_unavailable"
 	ServerError            Code = "server_error"
 )
@@ -45,6 +51,8 @@ func (c Code) status() int {
 		return http.StatusServiceUnavailable
 	case ServerError:
 		return http.StatusInternalServerError
+	case AlreadyBound, AccountExists, LastWayIn, SessionKeyExpired:
+		return http.StatusConflict
 	}
 	return http.StatusBadRequest
 }
@@ -124,8 +132,8 @@ func AsError(err error) *Error {
 	if e, ok := errors.AsType[*grants.Refusal](err); ok {
 		return fromRefusal(e)
 	}
-	if e, ok := errors.AsType[*accounts.Error](err); ok && e.Kind == accounts.InvalidInput {
-		return fail(InvalidRequest, msgAccountValue.with(e.Param)).reason("invalid_" + e.Param)
+	if e, ok := errors.AsType[*accounts.Error](err); ok {
+		return fromAccounts(e)
 	}
 	if e, ok := errors.AsType[*wechat.Error](err); ok {
 		return fromWeChat(e)
@@ -150,12 +158,42 @@ func fromRefusal(e *grants.Refusal) *Error {
 		return fail(InvalidRequest, msgParamMalformed.with(e.Param)).reason("malformed_" + e.Param)
 	case grants.MockCode:
 		return fail(InvalidGrant, msgMockCode).reason("mock_code")
+	case grants.ForeignParameter:
+		return fail(InvalidRequest, msgParamForeign.with(e.Param)).reason("foreign_" + e.Param)
 	case grants.Replayed:
-		return fail(InvalidGrant, msgCodeUsed).reason("js_code_replayed")
+		message := msgCodeUsed
+		if e.Param == "phone_code" {
+			message = msgPhoneCodeUsed
+		}
+		return fail(InvalidGrant, message).reason(e.Param + "_replayed")
 	case grants.Limited:
 		return Limited("sign_in_"+e.Scope, e.RetryAfter)
 	}
 	return fail(ServerError, msgServerError).reason("refusal").because(e)
+}
+
+// fromAccounts tells unknown users, wrong passwords and disabled accounts apart
+// in the log only.
+func fromAccounts(e *accounts.Error) *Error {
+	switch e.Kind {
+	case accounts.InvalidInput:
+		message := msgAccountValue
+		if e.Param == "username" || e.Param == "password" {
+			message = msgParamMalformed
+		}
+		return fail(InvalidRequest, message.with(e.Param)).reason("invalid_" + e.Param)
+	case accounts.WrongCredentials:
+		return fail(InvalidGrant, msgWrongCredentials).reason("password_" + e.Reason)
+	case accounts.Limited:
+		limited := Limited("password_"+e.Scope, e.RetryAfter)
+		limited.Message = msgPasswordLimited
+		return limited
+	case accounts.Busy:
+		return fail(TemporarilyUnavailable, msgPasswordBusy).reason("password_busy").retry(e.RetryAfter)
+	case accounts.Unavailable:
+		return fail(TemporarilyUnavailable, msgVerifierDown).reason("verifier_" + e.Reason).retry(e.RetryAfter)
+	}
+	return fail(ServerError, msgServerError).reason("accounts").because(e)
 }
 
 // fromWeChat carries no cause: the WeChat client has logged its error.
@@ -165,6 +203,9 @@ func fromWeChat(e *wechat.Error) *Error {
 	switch e.Kind {
 	case wechat.InvalidCode:
 		out = fail(InvalidGrant, msgCodeRefused.with(code)).reason("wechat_errcode_" + code)
+		if e.API == "getuserphonenumber" {
+			out = fail(InvalidGrant, msgPhoneCodeRefused).reason("phone_" + e.Reason)
+		}
 	case wechat.Denied:
 		out = fail(AccessDenied, msgUserDenied.with(code)).reason("wechat_errcode_" + code)
 		out.Detail = "wechat_risk_user"

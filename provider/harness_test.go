@@ -103,7 +103,7 @@ func newBench(t testing.TB, edits ...func(*Settings)) *bench {
 	}
 	b.Provider, err = New(Options{
 		Issuer: testIssuer, Store: b.store, Keys: b.ring, Settings: settings, Logger: slog.New(slog.DiscardHandler),
-		Grants: []grants.Grant{&grants.WeChatJSCode{WeChat: b.weChat, Claims: b.store, Defaults: accounts.NewDefaults(storage.Profile{})}},
+		Grants: []grants.Grant{&grants.WeChatJSCode{Codes: &grants.JSCodes{WeChat: b.weChat, Claims: b.store}, Defaults: accounts.NewDefaults(storage.Profile{})}},
 	})
 	if err != nil {
 		t.Fatal(err)

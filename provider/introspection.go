@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strconv"
 )
 
@@ -46,7 +45,7 @@ func (p *Provider) Introspect(ctx context.Context, req Request) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(client.Audience, func(a string) bool { return slices.Contains(token.Audience, a) }) {
+	if !overlaps(client.Audience, token.Audience) {
 		p.warn(ctx, req, "introspect.audience_mismatch", slog.String("client_id", client.ID), slog.String("sid", token.SID))
 		return p.miss(client)
 	}
@@ -88,5 +87,5 @@ func introspection(t activeToken) []byte {
 		b = append(b, `,"auth_time":`...)
 		b = strconv.AppendInt(b, t.AuthTime, 10)
 	}
-	return append(b, "}\n"...)
+	return append(appendClaims(b, t.account), "}\n"...)
 }

@@ -25,6 +25,7 @@ type accessClaims struct {
 	sid             string // "" for a client's own token
 	issued, expires time.Time
 	authTime        time.Time // zero: no End-User
+	account         map[string]json.RawMessage
 }
 
 // accessToken signs a JWT access token (RFC 9068 §2.2) for the session's
@@ -55,12 +56,13 @@ func (p *Provider) accessToken(sess *session, c accessClaims) (string, error) {
 	if !c.authTime.IsZero() {
 		b = appendTime(b, "auth_time", c.authTime)
 	}
+	b = appendClaims(b, c.account)
 	return p.keys.Sign(sess.snapshot.AccessTokenSigningAlg, typAccessToken, append(b, '}'))
 }
 
 // idToken signs an ID Token (OIDC Core §2) with the client's algorithm. The
 // nonce of the sign-in is not repeated by a refresh (§12.2).
-func (p *Provider) idToken(sess *session, family storage.Family, sid, accessToken string, now time.Time) (string, error) {
+func (p *Provider) idToken(sess *session, family storage.Family, accessToken string, c accessClaims) (string, error) {
 	b := make([]byte, 0, 512)
 	b = append(b, `{"iss":`...)
 	b = appendString(b, p.issuer)
@@ -68,8 +70,8 @@ func (p *Provider) idToken(sess *session, family storage.Family, sid, accessToke
 	b = appendString(b, family.UserID)
 	b = append(b, `,"aud":`...)
 	b = appendString(b, sess.client.ID)
-	b = appendTime(b, "iat", now)
-	b = appendTime(b, "exp", now.Add(sess.snapshot.IDTokenLifetime))
+	b = appendTime(b, "iat", c.issued)
+	b = appendTime(b, "exp", c.issued.Add(sess.snapshot.IDTokenLifetime))
 	b = appendTime(b, "auth_time", family.AuthTime)
 	if sess.nonce != "" && sess.refresh == nil {
 		b = append(b, `,"nonce":`...)
@@ -82,7 +84,8 @@ func (p *Provider) idToken(sess *session, family storage.Family, sid, accessToke
 	b = append(b, `,"at_hash":"`...)
 	b = appendTokenHash(b, sess.client.IDTokenAlg, accessToken)
 	b = append(b, `","sid":`...)
-	b = appendString(b, sid)
+	b = appendString(b, c.sid)
+	b = appendClaims(b, c.account)
 	return p.keys.Sign(sess.client.IDTokenAlg, typIDToken, append(b, '}'))
 }
 

@@ -85,12 +85,57 @@ var (
 	msgAssertionTooLong = Message{
 		"This client assertion lives too long. Let exp be at most one hour ahead.",
 		"该客户端断言的有效期过长，exp 最多为一小时之后。"}
+	msgParamForeign = Message{
+		"This grant does not take the form parameter {}.",
+		"该 grant_type 不接受表单参数 {}。"}
 	msgCodeUsed = Message{
 		"This js_code was presented before. Call wx.login again and send the new code once.",
 		"该 js_code 已提交过。请重新调用 wx.login，并且每个 code 只提交一次。"}
 	msgCodeRefused = Message{
 		"WeChat refused the js_code (errcode {}). Call wx.login again and send the new code at once; if it keeps failing, check that the mini-program's appid is the one configured for this client.",
 		"微信拒绝了该 js_code（errcode {}）。请重新调用 wx.login 并立即提交新的 code；若持续失败，请检查小程序的 appid 与该客户端配置的是否一致。"}
+	msgPhoneCodeUsed = Message{
+		"This phone_code was presented before. Let the user tap the phone number button again and send the new code once.",
+		"该 phone_code 已提交过。请让用户重新点击获取手机号按钮，并且每个 code 只提交一次。"}
+	msgPhoneCodeRefused = Message{
+		"WeChat refused the phone_code, or it is not of this user and mini-program, or too old. Let the user tap the phone number button again, call wx.login again, and send both new codes at once.",
+		"微信拒绝了该 phone_code，或它不属于该用户和小程序，或已过期。请让用户重新点击获取手机号按钮并重新调用 wx.login，立即提交两个新的 code。"}
+	msgWrongCredentials = Message{
+		"Username or password is wrong. The js_code is spent: call wx.login again before the next try.",
+		"用户名或密码错误。该 js_code 已使用，重试前请重新调用 wx.login。"}
+	msgPasswordLimited = Message{
+		"Too many wrong passwords. Wait as long as Retry-After says; the right password is not taken before either.",
+		"密码错误次数过多。请按 Retry-After 的秒数等待；在此之前正确的密码也不会被接受。"}
+	msgPasswordBusy = Message{
+		"Too many passwords are being checked at the moment. Wait as long as Retry-After says, then call wx.login and try again.",
+		"当前校验密码的请求过多。请按 Retry-After 等待后重新调用 wx.login 再试。"}
+	msgVerifierDown = Message{
+		"The product's account system did not answer properly, which says nothing about the password. Wait as long as Retry-After says, then call wx.login and try again.",
+		"产品的账号系统未正常响应（与密码是否正确无关）。请按 Retry-After 等待后重新调用 wx.login 再试。"}
+	msgAccountRequired = Message{
+		"No account is bound to this WeChat user. Ask for username and password, call wx.login again, and send all three.",
+		"该微信用户尚未绑定账号。请让用户输入用户名和密码，重新调用 wx.login，并将三者一起提交。"}
+	msgIdentityBound = Message{
+		"This WeChat user belongs to another account already. Unbind it there first, or sign in without username and password.",
+		"该微信用户已绑定其他账号。请先在原账号解绑，或不带用户名和密码直接登录。"}
+	msgAccountBound = Message{
+		"This account has another WeChat user of this mini-program already. Unbind that one first.",
+		"该账号已绑定此小程序的另一个微信用户，请先解绑。"}
+	msgPhoneTaken = Message{
+		"An account with this phone number exists, and a number alone does not open it. Sign in as you did before, or bind it by username and password; support can merge accounts.",
+		"该手机号已有账号，仅凭手机号不能打开它。请使用原来的方式登录，或用用户名和密码绑定；也可联系客服合并账号。"}
+	msgUnbindProof = Message{
+		"Prove afresh who you are: send a js_code of wx.login, or username and password, and not both.",
+		"请重新证明身份：提交 wx.login 的 js_code，或用户名和密码，二者只能选一。"}
+	msgOtherUser = Message{
+		"The js_code is not of the user of the access token. Call wx.login again on the device that is signed in.",
+		"该 js_code 不属于此 access_token 的用户。请在已登录的设备上重新调用 wx.login。"}
+	msgNotBound = Message{
+		"The account has no WeChat user of that mini-program.",
+		"该账号没有绑定此小程序的微信用户。"}
+	msgLastWayIn = Message{
+		"This is the only way into the account, and removing it would lock the user out. Add another way first: a password, a phone number or another mini-program.",
+		"这是登录该账号的唯一方式，解绑后将无法登录。请先添加其他方式：密码、手机号或另一个小程序。"}
 	msgMockCode = Message{
 		"This is the developer tool's mock code. Open the project with a real appid and call wx.login again.",
 		"这是开发者工具的模拟 code。请使用真实 appid 打开项目后重新调用 wx.login。"}
@@ -142,4 +187,19 @@ var (
 	msgAccountValue = Message{
 		"The value of {} is not acceptable: a nickname has 1 to 64 characters without control characters, a picture is an https URL of at most 2048 bytes or empty.",
 		"{} 的值不符合要求：昵称为 1 到 64 个字符且不含控制字符；头像为不超过 2048 字节的 https URL，或为空。"}
+	msgWeChatDataForbidden = Message{
+		"This client may not use WeChat data. The operator adds the scope wechat.data to it.",
+		"该客户端没有使用微信数据的权限，请由运维人员为其添加 wechat.data scope。"}
+	msgUserTokenInvalid = Message{
+		"The form parameter access_token is not an active access token of a WeChat user for this client's audience. Let the mini-program refresh it or sign in again.",
+		"表单参数 access_token 不是以该客户端 audience 为受众的微信用户的有效 access_token。请让小程序刷新或重新登录。"}
+	msgOpenData = Message{
+		"The data cannot be decrypted, or is not of this user, this mini-program and the last 10 minutes. Get it from WeChat anew, send encryptedData and iv exactly as they came (form-encode the + in them), and call wx.login before and not after getting the data.",
+		"数据无法解密，或不属于该用户、该小程序，或不是最近 10 分钟内的。请重新从微信获取，原样提交 encryptedData 和 iv（其中的 + 需做表单编码），并在获取数据之前而不是之后调用 wx.login。"}
+	msgSessionKeyExpired = Message{
+		"The user's WeChat session_key has expired or been replaced. Let the mini-program call wx.login, sign in with the new js_code, then get the data anew.",
+		"该用户的微信 session_key 已过期或已更换。请让小程序调用 wx.login 并用新的 js_code 重新登录，然后重新获取数据。"}
+	msgWeChatDataDown = Message{
+		"WeChat did not answer properly, so that it is not known what is wrong. Wait as long as Retry-After says, then send the same request again.",
+		"微信服务未正常响应，暂时无法判断原因。请按 Retry-After 等待后重新提交相同的请求。"}
 )

@@ -43,7 +43,7 @@ func (p *Provider) Metadata() ([]byte, error) {
 		UserInfoEndpoint:      p.issuer + PathUserInfo,
 		RevocationEndpoint:    p.issuer + PathRevocation,
 		IntrospectionEndpoint: p.issuer + PathIntrospection,
-		ScopesSupported:       []string{"openid", "profile", "wechat"},
+		ScopesSupported:       []string{scopeOpenID, scopeProfile, scopePhone, scopeWeChat, scopeRoles, scopeExternalID, ScopeWeChatData},
 		ResponseTypes:         []string{},
 		GrantTypes:            p.GrantTypes(),
 		SubjectTypes:          []string{"public"},
@@ -56,7 +56,8 @@ func (p *Provider) Metadata() ([]byte, error) {
 		IntrospectionAlgs:     AssertionAlgs(),
 		ClaimsSupported: []string{
 			"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "amr", "at_hash", "sid",
-			"name", "nickname", "picture", "updated_at", "wechat_openid", "wechat_unionid", "wechat_appid",
+			"name", "nickname", "picture", "updated_at", "phone_number", "phone_number_verified",
+			"roles", "external_id", "wechat_openid", "wechat_unionid", "wechat_appid",
 		},
 		UILocales: []string{"zh-CN", "en"},
 	})

@@ -21,6 +21,7 @@ import (
 
 	"github.com/ory/fosite"
 
+	"github.com/wxidp/wxidp/accounts"
 	"github.com/wxidp/wxidp/grants"
 	"github.com/wxidp/wxidp/internal/limit"
 	"github.com/wxidp/wxidp/keys"
@@ -38,35 +39,46 @@ type Settings struct {
 	RefreshTokenAbsoluteLifetime time.Duration
 	RefreshGrace                 time.Duration // 0: strict rotation
 	AccessTokenSigningAlg        string        // JWS alg; "": ES256
+	AccountClaims                bool          // the product's own account system says claims of users
 
 	FailedClientAuthPerMinute    int // per client and address; 0: no limit
 	IntrospectionMissesPerMinute int // per client; 0: no limit
+	WeChatDataPerUserPerMinute   int // uses of WeChat's session_key; 0: no limit
 }
 
 // Options are the parts that a Provider is made of. All are required.
 type Options struct {
-	Issuer   string // the iss claim; no trailing slash
-	Store    storage.Store
-	Keys     *keys.Ring
-	Grants   []grants.Grant
-	Settings Settings
-	Logger   *slog.Logger
+	Issuer string // the iss claim; no trailing slash
+	Store  storage.Store
+	Keys   *keys.Ring
+	Grants []grants.Grant
+	// Codes and Passwords prove afresh who a user is where an access token
+	// alone is not enough.
+	Codes     CodeExchanger
+	Passwords PasswordChecker
+	Custody   *accounts.Custody
+	Settings  Settings
+	Logger    *slog.Logger
 }
 
 // Provider decides requests. It is safe for concurrent use.
 type Provider struct {
-	issuer   string
-	store    storage.Store
-	keys     *keys.Ring
-	log      *slog.Logger
-	engine   *fosite.Fosite
-	handlers []grantHandler
-	types    map[string]bool // the grant types of handlers
-	repeats  *repeats
-	current  atomic.Pointer[snapshot]
+	issuer    string
+	store     storage.Store
+	keys      *keys.Ring
+	log       *slog.Logger
+	engine    *fosite.Fosite
+	handlers  []grantHandler
+	types     map[string]bool // the grant types of handlers
+	repeats   *repeats
+	codes     CodeExchanger
+	passwords PasswordChecker
+	custody   *accounts.Custody
+	current   atomic.Pointer[snapshot]
 
 	authFailures *limit.Limiter
 	misses       *limit.Limiter
+	weChatData   *limit.Limiter
 }
 
 // grantHandler is a fosite handler for the grant types it names.
@@ -97,8 +109,12 @@ func New(opts Options) (*Provider, error) {
 		keys:         opts.Keys,
 		log:          opts.Logger,
 		repeats:      newRepeats(),
+		codes:        opts.Codes,
+		passwords:    opts.Passwords,
+		custody:      opts.Custody,
 		authFailures: limit.New(limit.Rate{}, 1<<16),
 		misses:       limit.New(limit.Rate{}, 1<<12),
+		weChatData:   limit.New(limit.Rate{}, 1<<16),
 	}
 	proof := &proofGrants{p: p, byType: make(map[string]grants.Grant)}
 	for _, grant := range opts.Grants {
@@ -153,9 +169,18 @@ func (p *Provider) Prepare(settings Settings) (apply func(), err error) {
 		}
 		snap.clients[client.ID] = &client
 	}
+	for _, reader := range snap.clients {
+		if !slices.Contains(reader.Scopes, ScopeWeChatData) {
+			continue
+		}
+		for _, client := range snap.clients {
+			client.keepSessionKey = client.keepSessionKey || overlaps(client.Audience, reader.Audience)
+		}
+	}
 	return func() {
 		p.authFailures.SetRate(limit.Rate{PerMinute: settings.FailedClientAuthPerMinute, Burst: settings.FailedClientAuthPerMinute})
 		p.misses.SetRate(limit.Rate{PerMinute: settings.IntrospectionMissesPerMinute, Burst: settings.IntrospectionMissesPerMinute})
+		p.weChatData.SetRate(limit.Rate{PerMinute: settings.WeChatDataPerUserPerMinute, Burst: settings.WeChatDataPerUserPerMinute})
 		p.current.Store(snap)
 	}, nil
 }
@@ -185,6 +210,14 @@ func (p *Provider) settings() *snapshot { return p.current.Load() }
 func (s *snapshot) client(id string) *Client { return s.clients[id] }
 
 func (p *Provider) warn(ctx context.Context, req Request, event string, attrs ...slog.Attr) {
-	attrs = append(attrs, slog.String("request_id", req.ID), slog.String("ip", req.RemoteIP.String()))
-	p.log.LogAttrs(ctx, slog.LevelWarn, strings.ReplaceAll(event, ".", " "), append([]slog.Attr{slog.String("event", event)}, attrs...)...)
+	p.event(ctx, slog.LevelWarn, req, event, attrs)
+}
+
+func (p *Provider) info(ctx context.Context, req Request, event string, attrs ...slog.Attr) {
+	p.event(ctx, slog.LevelInfo, req, event, attrs)
+}
+
+func (p *Provider) event(ctx context.Context, level slog.Level, req Request, event string, attrs []slog.Attr) {
+	attrs = append(attrs[:len(attrs):len(attrs)], slog.String("request_id", req.ID), slog.String("ip", req.RemoteIP.String()))
+	p.log.LogAttrs(ctx, level, strings.ReplaceAll(event, ".", " "), append([]slog.Attr{slog.String("event", event)}, attrs...)...)
 }

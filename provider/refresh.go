@@ -125,7 +125,7 @@ func (h *refreshGrant) PopulateTokenEndpointResponse(ctx context.Context, reques
 	if err := h.refusal(ctx, sess, result); err != nil {
 		return err
 	}
-	out, err := h.p.mint(sess, result.Family, true)
+	out, err := h.p.mint(ctx, sess, result.Family, true)
 	if err != nil {
 		return err
 	}

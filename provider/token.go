@@ -2,15 +2,12 @@ package provider
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ory/fosite"
-
-	"github.com/wxidp/wxidp/storage"
 )
 
 // Paths of the endpoints, below the issuer.
@@ -175,10 +172,4 @@ func respond(sess *session, responder fosite.AccessResponder, out *TokenResponse
 	sess.out = out
 	responder.SetAccessToken(out.AccessToken)
 	responder.SetTokenType("bearer")
-}
-
-// logConflict reports that a unionid and an openid name different people.
-func (p *Provider) logConflict(ctx context.Context, req Request, result storage.SignInResult, clientID string) {
-	p.warn(ctx, req, "identity.conflict", slog.String("sub", result.UserID),
-		slog.String("other_sub", result.ConflictUserID), slog.String("client_id", clientID))
 }

@@ -13,14 +13,17 @@ import (
 // userInfo are the claims of the UserInfo endpoint (OIDC Core §5.3). What is
 // not known is left out.
 type userInfo struct {
-	Subject      string `json:"sub"`
-	Name         string `json:"name,omitempty"`
-	Nickname     string `json:"nickname,omitempty"`
-	Picture      string `json:"picture,omitempty"`
-	UpdatedAt    int64  `json:"updated_at,omitempty"`
-	WeChatOpenID string `json:"wechat_openid,omitempty"`
-	UnionID      string `json:"wechat_unionid,omitempty"`
-	WeChatAppID  string `json:"wechat_appid,omitempty"`
+	Subject     string `json:"sub"`
+	Name        string `json:"name,omitempty"`
+	Nickname    string `json:"nickname,omitempty"`
+	Picture     string `json:"picture,omitempty"`
+	UpdatedAt   int64  `json:"updated_at,omitempty"`
+	PhoneNumber string `json:"phone_number,omitempty"`
+	// PhoneVerified is there only with PhoneNumber.
+	PhoneVerified bool   `json:"phone_number_verified,omitempty"`
+	WeChatOpenID  string `json:"wechat_openid,omitempty"`
+	UnionID       string `json:"wechat_unionid,omitempty"`
+	WeChatAppID   string `json:"wechat_appid,omitempty"`
 }
 
 // profile fills in the claims of the scope profile (OIDC Core §5.4).
@@ -38,7 +41,7 @@ func (p *Provider) UserInfo(ctx context.Context, req Request) ([]byte, error) {
 		return nil, err
 	}
 	info := userInfo{Subject: token.Subject}
-	if token.has("profile") {
+	if token.has(scopeProfile) || token.has(scopePhone) {
 		user, err := p.store.User(ctx, token.Subject)
 		if errors.Is(err, storage.ErrNotFound) {
 			return nil, bearer(fail(InvalidToken, msgBearerInvalid).reason("user_missing"))
@@ -46,15 +49,27 @@ func (p *Provider) UserInfo(ctx context.Context, req Request) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		info.profile(user)
+		if token.has(scopeProfile) {
+			info.profile(user)
+		}
+		if token.has(scopePhone) {
+			info.PhoneNumber, info.PhoneVerified = user.Phone, user.Phone != ""
+		}
 	}
-	if token.has("wechat") && !token.family.Identity.IsZero() {
+	if token.has(scopeWeChat) && !token.family.Identity.IsZero() {
 		if err := p.weChatClaims(ctx, token, &info); err != nil {
 			return nil, err
 		}
 	}
+	account, err := p.accountClaims(ctx, p.settings(), token.scopes(), token.Subject)
+	if err != nil {
+		return nil, err
+	}
 	body, err := json.Marshal(info)
-	return append(body, '\n'), err
+	if err != nil {
+		return nil, err
+	}
+	return append(appendClaims(body[:len(body)-1], account), "}\n"...), nil
 }
 
 // weChatClaims releases the WeChat identity of the client's own app only.

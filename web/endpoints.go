@@ -71,6 +71,17 @@ func (s *Server) serveAccount(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// serveUnbind lets users remove a WeChat identity from their account.
+func (s *Server) serveUnbind(w http.ResponseWriter, r *http.Request) error {
+	answer, err := s.Provider.Unbind(r.Context(), request(w, r))
+	if err != nil {
+		return err
+	}
+	noStore(w)
+	writeJSON(w, http.StatusOK, answer)
+	return nil
+}
+
 // serveMetadata is OIDC Discovery §4 and RFC 8414 §3.
 func (s *Server) serveMetadata(w http.ResponseWriter, r *http.Request) {
 	prepared, err := s.currentMetadata()

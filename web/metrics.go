@@ -21,6 +21,7 @@ type Metrics struct {
 	tokens       *prometheus.HistogramVec
 	requests     *prometheus.HistogramVec
 	weChat       *prometheus.HistogramVec
+	verifier     *prometheus.HistogramVec
 	commits      prometheus.Histogram
 	commitSize   prometheus.Histogram
 	reloads      *prometheus.CounterVec
@@ -46,6 +47,7 @@ func NewMetrics(grantTypes []string) *Metrics {
 		tokens:   histogram("token_request_seconds", "Token requests by grant and result (ok, repeated or the OAuth error).", "grant", "result"),
 		requests: histogram("http_request_seconds", "Requests of the public listener by route and status.", "route", "status"),
 		weChat:   histogram("wechat_request_seconds", "Calls to WeChat by API and outcome (ok, an errcode or a fault).", "api", "outcome"),
+		verifier: histogram("verifier_request_seconds", "Calls to the product's account system by outcome (ok, refused or a fault).", "outcome"),
 		commits: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "wxidp", Name: "storage_commit_seconds",
 			Help: "Durable commits of the storage.", Buckets: latency}),
 		commitSize: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "wxidp", Name: "storage_commit_operations",
@@ -66,7 +68,7 @@ func NewMetrics(grantTypes []string) *Metrics {
 	m.reloads.WithLabelValues("applied")
 	m.reloads.WithLabelValues("refused")
 	m.reloadedAt.SetToCurrentTime()
-	m.registry.MustRegister(m.tokens, m.requests, m.weChat, m.commits, m.commitSize, m.reloads, m.reloadedAt, m.limits, m.connections,
+	m.registry.MustRegister(m.tokens, m.requests, m.weChat, m.verifier, m.commits, m.commitSize, m.reloads, m.reloadedAt, m.limits, m.connections,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
 	return m
 }
@@ -84,6 +86,11 @@ func (m *Metrics) Handler() http.Handler {
 // WeChatCall records one call to WeChat.
 func (m *Metrics) WeChatCall(api, outcome string, elapsed time.Duration) {
 	m.weChat.WithLabelValues(api, outcome).Observe(elapsed.Seconds())
+}
+
+// VerifierCall records one call to the product's account system.
+func (m *Metrics) VerifierCall(outcome string, elapsed time.Duration) {
+	m.verifier.WithLabelValues(outcome).Observe(elapsed.Seconds())
 }
 
 // Commit records one durable commit.

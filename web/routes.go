@@ -27,6 +27,14 @@ func (s *Server) Public() http.Handler {
 	get(r, at(provider.PathUserInfo), s.limited(s.endpoint(s.serveUserInfo)))
 	r.Post(at(provider.PathUserInfo), s.limited(s.form(s.serveUserInfo)))
 	r.Patch(at(provider.PathAccount), s.limited(s.endpoint(s.serveAccount)))
+	r.Post(at(provider.PathUnbind), s.limited(s.form(s.serveUnbind)))
+	for _, path := range []string{
+		provider.PathWeChatDecrypt, provider.PathWeChatVerifySignature, provider.PathWeChatCheckSession, provider.PathWeChatResetSession,
+	} {
+		r.Post(at(path), s.form(s.limitedFailures(s.serveWeChatData(path))))
+	}
+	r.Get(at(pathWeChatEvents), s.limited(s.serveEventTrial))
+	r.Post(at(pathWeChatEvents), s.limited(s.serveEvent))
 	// RFC 8414 §3.1 puts the issuer's path behind the well-known one.
 	get(r, provider.PathMetadata+s.pathPrefix, s.serveMetadata)
 	return r
@@ -74,6 +82,20 @@ func (s *Server) adminAPI(r chi.Router) {
 	r.Post(AdminKeysRotate, s.endpoint(s.rotateKeys))
 	r.Post(AdminKeysRevoke, s.endpoint(s.revokeKey))
 	r.Post(AdminKeysRewrap, s.endpoint(s.rewrapKeys))
+	r.Get(AdminUsers, s.endpoint(s.listUsers))
+	r.Post(AdminUsersShow, s.endpoint(s.showUser))
+	r.Post(AdminUsersAdd, s.endpoint(s.addUser))
+	r.Post(AdminUsersPassword, s.endpoint(s.setUserPassword))
+	r.Post(AdminUsersDisable, s.endpoint(s.disableUser))
+	r.Post(AdminUsersEnable, s.endpoint(s.enableUser))
+	r.Post(AdminUsersErase, s.endpoint(s.eraseUser))
+	r.Post(AdminUsersExport, s.endpoint(s.exportUser))
+	r.Post(AdminUsersMerge, s.endpoint(s.mergeUsers))
+	r.Post(AdminUsersImport, s.endpoint(s.importUsers))
+	r.Post(AdminSessions, s.endpoint(s.listSessions))
+	r.Post(AdminSessionsRevoke, s.endpoint(s.revokeSessions))
+	r.Post(AdminCompact, s.endpoint(s.compactData))
+	r.Get(AdminBackup, s.endpoint(s.backupData))
 }
 
 func (s *Server) health(r chi.Router) {
@@ -82,10 +104,7 @@ func (s *Server) health(r chi.Router) {
 }
 
 func (s *Server) fallbacks(r chi.Router) {
-	r.NotFound(func(w http.ResponseWriter, _ *http.Request) {
-		noStore(w)
-		writeJSON(w, http.StatusNotFound, []byte(`{"error":"not_found","error_description":"There is nothing at this path."}`+"\n"))
-	})
+	r.NotFound(notFound)
 	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", allowedMethods(r))
 		noStore(w)
@@ -93,10 +112,15 @@ func (s *Server) fallbacks(r chi.Router) {
 	})
 }
 
+func notFound(w http.ResponseWriter, _ *http.Request) {
+	noStore(w)
+	writeJSON(w, http.StatusNotFound, []byte(`{"error":"not_found","error_description":"There is nothing at this path."}`+"\n"))
+}
+
 // allowedMethods lists the methods that the request's path does answer.
 func allowedMethods(r *http.Request) string {
 	var methods []string
-	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPatch} {
 		if chi.RouteContext(r.Context()).Routes.Match(chi.NewRouteContext(), method, r.URL.Path) {
 			methods = append(methods, method)
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/wxidp/wxidp/accounts"
@@ -21,21 +23,27 @@ import (
 // parts is the whole server without its listeners. The functions below build
 // it in the order in which one needs the other.
 type parts struct {
-	log      *slog.Logger
-	metrics  *web.Metrics
-	store    *bolt.Store
-	keys     *keys.Ring
-	weChat   *wechat.Client
-	limits   *grants.SignInLimits
-	defaults *accounts.Defaults
-	provider *provider.Provider
-	web      *web.Server
+	log       *slog.Logger
+	metrics   *web.Metrics
+	store     *bolt.Store
+	keys      *keys.Ring
+	weChat    *wechat.Client
+	limits    *grants.SignInLimits
+	defaults  *accounts.Defaults
+	passwords *accounts.Authenticator
+	guard     *accounts.Guard
+	verifier  config.Verifier // in force
+	provider  *provider.Provider
+	events    *accounts.Events
+	web       *web.Server
+	config    atomic.Pointer[config.Config] // in force
 }
 
 // build wires the server for a checked configuration.
 func build(ctx context.Context, loaded *config.Loaded, logger *slog.Logger) (_ *parts, err error) {
 	c := loaded.Config
 	p := &parts{log: logger}
+	p.config.Store(c)
 	masterKeys, err := loaded.MasterKeys()
 	if err != nil {
 		return nil, err
@@ -44,7 +52,7 @@ func build(ctx context.Context, loaded *config.Loaded, logger *slog.Logger) (_ *
 	if err != nil {
 		return nil, err
 	}
-	p.metrics = web.NewMetrics([]string{grants.TypeWeChatJSCode, provider.GrantRefreshToken, provider.GrantClientCredentials})
+	p.metrics = web.NewMetrics([]string{grants.TypeWeChatJSCode, grants.TypeWeChatPhone, provider.GrantRefreshToken, provider.GrantClientCredentials})
 
 	p.store, err = bolt.Open(ctx, bolt.Options{
 		Path:                c.Storage.Bolt.Path,
@@ -82,25 +90,50 @@ func build(ctx context.Context, loaded *config.Loaded, logger *slog.Logger) (_ *
 	}
 	p.limits = grants.NewSignInLimits(signInRates(c))
 	p.defaults = accounts.NewDefaults(defaultProfile(c))
+	p.guard = accounts.NewGuard(guardRates(c))
+	p.passwords = &accounts.Authenticator{
+		Store: p.store, Passwords: accounts.NewPasswords(accounts.PasswordOptions{}), Guard: p.guard, Log: logger,
+	}
+	setVerifier, err := p.prepareVerifier(c)
+	if err != nil {
+		return nil, err
+	}
+	setVerifier()
 
+	codes := &grants.JSCodes{WeChat: p.weChat, Claims: p.store, Limits: p.limits}
+	phones := &grants.PhoneCodes{WeChat: p.weChat, Claims: p.store, Users: p.store}
 	p.provider, err = provider.New(provider.Options{
 		Issuer: c.Issuer,
 		Store:  p.store,
 		Keys:   p.keys,
 		Grants: []grants.Grant{
-			&grants.WeChatJSCode{WeChat: p.weChat, Claims: p.store, Limits: p.limits, Defaults: p.defaults},
+			&grants.WeChatJSCode{Codes: codes, Phones: phones, Passwords: p.passwords, Defaults: p.defaults},
+			&grants.WeChatPhone{Codes: codes, Phones: phones, Defaults: p.defaults},
 		},
-		Settings: providerSettings(c),
-		Logger:   logger,
+		Codes:     codes,
+		Passwords: p.passwords,
+		Custody:   accounts.NewCustody(p.store, p.weChat),
+		Settings:  providerSettings(c),
+		Logger:    logger,
 	})
 	if err != nil {
 		return nil, err
 	}
+	p.events = accounts.NewEvents(p.store, p.defaults, logger)
+	setReceivers, err := p.events.Prepare(messagePushes(c))
+	if err != nil {
+		return nil, err
+	}
+	setReceivers()
 	p.web, err = web.New(web.Options{
 		Issuer:                 c.Issuer,
 		Provider:               p.provider,
 		Keys:                   p.keys,
 		Store:                  p.store,
+		Events:                 p.events,
+		People:                 p.people(),
+		Data:                   p.store,
+		ClientExists:           p.clientExists,
 		Metrics:                p.metrics,
 		Logger:                 logger,
 		TrustedProxies:         c.TrustedProxies,
@@ -116,14 +149,77 @@ func (p *parts) apply(c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	setVerifier, err := p.prepareVerifier(c)
+	if err != nil {
+		return err
+	}
+	setReceivers, err := p.events.Prepare(messagePushes(c))
+	if err != nil {
+		return err
+	}
 	p.keys.Reload(keySettings(c))
 	p.weChat.SetApps(weChatApps(c)) // before the clients that may be of a new app
 	apply()
+	setVerifier()
+	setReceivers()
 	p.limits.SetRates(signInRates(c))
+	p.guard.SetRates(guardRates(c))
 	p.defaults.SetTemplate(defaultProfile(c))
 	p.web.SetRequestLimit(unlessDisabled(c, c.RateLimits.RequestsPerIPPerMinute))
 	p.web.SetAdminToken(c.Admin.Token)
+	p.config.Store(c)
 	return nil
+}
+
+// people is what the admin API does with users.
+func (p *parts) people() *accounts.Directory {
+	return &accounts.Directory{
+		Store: p.store, Passwords: p.passwords.Passwords, Defaults: p.defaults,
+		OpenPlatform: func(appID string) (name string, configured bool) {
+			for _, app := range p.config.Load().WeChat.Apps {
+				if app.AppID == appID {
+					return app.OpenPlatform, true
+				}
+			}
+			return "", false
+		},
+	}
+}
+
+func (p *parts) clientExists(id string) bool {
+	return slices.ContainsFunc(p.config.Load().Clients, func(client config.Client) bool { return client.ClientID == id })
+}
+
+// prepareVerifier returns how to put the configured account system in force,
+// or what is wrong with it. One that stays as it is keeps its connections and
+// its circuit breaker.
+func (p *parts) prepareVerifier(c *config.Config) (apply func(), err error) {
+	next := c.Accounts.Verifier
+	if next.URL == p.verifier.URL && next.Timeout == p.verifier.Timeout && next.Secret.Equal(p.verifier.Secret) {
+		return func() {}, nil
+	}
+	var verifier *accounts.Verifier
+	if next.Enabled() {
+		verifier, err = accounts.NewVerifier(accounts.VerifierOptions{
+			URL: next.URL, Secret: next.Secret, Timeout: next.Timeout, Observe: p.metrics.VerifierCall, Log: p.log,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return func() {
+		p.passwords.SetVerifier(verifier)
+		p.verifier = next
+	}, nil
+}
+
+func guardRates(c *config.Config) accounts.GuardRates {
+	return accounts.GuardRates{
+		PerAccountIP: unlessDisabled(c, c.RateLimits.WrongPasswordsPerAccountAndIP),
+		PerAccount:   unlessDisabled(c, c.RateLimits.WrongPasswordsPerAccount),
+		PerIP:        unlessDisabled(c, c.RateLimits.WrongPasswordsPerIP),
+		Window:       accounts.DefaultGuardRates().Window,
+	}
 }
 
 func keySettings(c *config.Config) keys.Settings {
@@ -142,6 +238,16 @@ func weChatApps(c *config.Config) []wechat.App {
 		apps[i] = wechat.App{AppID: app.AppID, Secret: app.Secret, OpenPlatform: app.OpenPlatform}
 	}
 	return apps
+}
+
+func messagePushes(c *config.Config) []accounts.MessagePush {
+	var pushes []accounts.MessagePush
+	for _, app := range c.WeChat.Apps {
+		if m := app.MessagePush; m.Enabled() {
+			pushes = append(pushes, accounts.MessagePush{AppID: app.AppID, Token: m.Token, EncodingAESKey: m.EncodingAESKey})
+		}
+	}
+	return pushes
 }
 
 func signInRates(c *config.Config) grants.SignInRates {
@@ -174,8 +280,10 @@ func providerSettings(c *config.Config) provider.Settings {
 		RefreshTokenAbsoluteLifetime: c.Tokens.RefreshTokenAbsoluteLifetime,
 		RefreshGrace:                 c.Tokens.RefreshGrace,
 		AccessTokenSigningAlg:        c.Tokens.AccessTokenSigningAlg,
+		AccountClaims:                c.Accounts.Verifier.Enabled(),
 		FailedClientAuthPerMinute:    unlessDisabled(c, c.RateLimits.FailedClientAuthPerMinute),
 		IntrospectionMissesPerMinute: unlessDisabled(c, c.RateLimits.IntrospectionMissesPerMinute),
+		WeChatDataPerUserPerMinute:   unlessDisabled(c, c.RateLimits.WeChatDataPerUserPerMinute),
 	}
 	for _, client := range c.Clients {
 		settings.Clients = append(settings.Clients, provider.Client{
@@ -193,6 +301,7 @@ func providerSettings(c *config.Config) provider.Settings {
 			WeChatAppID:   client.WeChatAppID,
 			IDTokenAlg:    client.IDTokenSignedResponseAlg,
 			Introspection: client.Introspection,
+			RequireKnown:  !client.AutoCreate,
 		})
 	}
 	return settings

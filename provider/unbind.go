@@ -1,0 +1,133 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/wxidp/wxidp/accounts"
+	"github.com/wxidp/wxidp/grants"
+	"github.com/wxidp/wxidp/internal/secret"
+	"github.com/wxidp/wxidp/storage"
+)
+
+// PathUnbind is where users remove a WeChat identity from their account, below
+// the issuer.
+const PathUnbind = "/account/unbind"
+
+// CodeExchanger finds out who a js_code was given to; *grants.JSCodes does.
+type CodeExchanger interface {
+	Exchange(ctx context.Context, req grants.Request) (grants.WeChatUser, error)
+}
+
+// PasswordChecker names the account that a username and password open;
+// *accounts.Authenticator does.
+type PasswordChecker interface {
+	Authenticate(ctx context.Context, c accounts.Credentials) (accounts.Result, error)
+}
+
+// Unbind removes a WeChat identity from the account of the user whose access
+// token comes with the request, and ends its families. A token may be stolen,
+// so the request also proves afresh who sends it: by a js_code of the client's
+// app, or by username and password. wechat_appid names the app whose identity
+// is to go; without it, the client's own.
+func (p *Provider) Unbind(ctx context.Context, req Request) ([]byte, error) {
+	ctx, cancel := detached(ctx)
+	defer cancel()
+	token, err := p.userToken(ctx, req, scopeProfile)
+	if err != nil {
+		return nil, err
+	}
+	form := req.HTTP.PostForm
+	appID := form.Get("wechat_appid")
+	if appID == "" {
+		appID = token.client.WeChatAppID
+	}
+	if err := p.proveAgain(ctx, req, token); err != nil {
+		return nil, err
+	}
+	identity, err := p.identityOf(ctx, token.Subject, appID)
+	if err != nil {
+		return nil, err
+	}
+	verdict, err := p.store.Unbind(ctx, token.Subject, identity)
+	if err != nil {
+		return nil, err
+	}
+	switch verdict {
+	case storage.UnbindOK:
+	case storage.UnbindLastWayIn:
+		return nil, fail(LastWayIn, msgLastWayIn).reason("last_way_in")
+	default:
+		return nil, fail(InvalidRequest, msgNotBound).reason("not_bound")
+	}
+	p.info(ctx, req, "identity.unbound", slog.String("sub", token.Subject),
+		slog.String("client_id", token.ClientID), slog.String("wechat_appid", appID))
+	out := appendString([]byte(`{"unbound":true,"wechat_appid":`), appID)
+	return append(out, "}\n"...), nil
+}
+
+// proveAgain checks that the sender of the request is the token's user.
+func (p *Provider) proveAgain(ctx context.Context, req Request, token activeToken) error {
+	form := req.HTTP.PostForm
+	password := form.Get("password")
+	switch {
+	case form.Get("js_code") != "" && password != "":
+		return fail(InvalidRequest, msgUnbindProof).reason("two_proofs")
+	case form.Get("js_code") != "":
+		if token.client.WeChatAppID == "" {
+			return fail(InvalidRequest, msgUnbindProof).reason("client_without_app")
+		}
+		user, err := p.codes.Exchange(ctx, grants.Request{
+			Param: form.Get, ClientID: token.ClientID, WeChatAppID: token.client.WeChatAppID, RemoteIP: req.RemoteIP, ID: req.ID,
+		})
+		if err != nil {
+			return err
+		}
+		found, _, err := p.store.IdentityUser(ctx, user.Identity.AppID, user.Identity.WeChatOpenID)
+		if errors.Is(err, storage.ErrNotFound) || err == nil && found.ID != token.Subject {
+			return fail(InvalidGrant, msgOtherUser).reason("proof_of_another_user")
+		}
+		return err
+	case password != "":
+		return p.proveByPassword(ctx, req, token)
+	}
+	return fail(InvalidRequest, msgUnbindProof).reason("no_proof")
+}
+
+func (p *Provider) proveByPassword(ctx context.Context, req Request, token activeToken) error {
+	result, err := p.passwords.Authenticate(ctx, accounts.Credentials{
+		Username: req.HTTP.PostForm.Get("username"), Password: secret.New(req.HTTP.PostForm.Get("password")),
+		IP: req.RemoteIP, ClientID: token.ClientID, RequestID: req.ID,
+	})
+	if err != nil {
+		return err
+	}
+	if result.UserID != "" && result.UserID == token.Subject {
+		return nil
+	}
+	user, err := p.store.User(ctx, token.Subject)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return err
+	}
+	if err == nil && result.ExternalID != "" && result.ExternalID == user.ExternalID {
+		return nil
+	}
+	// The same answer as for a wrong password: whose it is, is not told.
+	return fail(InvalidGrant, msgWrongCredentials).reason("proof_of_another_user")
+}
+
+// identityOf returns the index of the user's identity in an app.
+func (p *Provider) identityOf(ctx context.Context, userID, appID string) (storage.Digest, error) {
+	identities, err := p.store.Identities(ctx, userID)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return storage.Digest{}, err
+	}
+	for _, identity := range identities {
+		if identity.AppID == appID {
+			_, index, err := p.store.IdentityUser(ctx, identity.AppID, identity.WeChatOpenID)
+			return index, err
+		}
+	}
+	return storage.Digest{}, fail(InvalidRequest, msgNotBound).reason("not_bound")
+}
