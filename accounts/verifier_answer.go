@@ -19,8 +19,9 @@ const (
 	maxExternalID     = 256 // bytes
 	maxRoles          = 64
 	maxRole           = 128     // bytes
+	maxRolesSize      = 2 << 10 // bytes of all roles: tokens carry them, and tokens are headers
 	maxClaims         = 32      // members
-	maxClaimsSize     = 8 << 10 // bytes of names and JSON values together
+	maxClaimsSize     = 2 << 10 // bytes of names and JSON values together
 )
 
 // claimName is what a claim from outside may be called: a short name or, as
@@ -162,13 +163,18 @@ func parseRoles(raw json.RawMessage) ([]string, bool) {
 		return nil, false
 	}
 	var roles []string
+	size := 0
 	for _, role := range list {
 		if role == nil || *role == "" || len(*role) > maxRole || !printable(*role) {
 			return nil, false
 		}
 		if !slices.Contains(roles, *role) {
 			roles = append(roles, *role)
+			size += len(*role)
 		}
+	}
+	if size > maxRolesSize {
+		return nil, false
 	}
 	return roles, true
 }

@@ -25,6 +25,18 @@ type InitParams struct {
 	// IntrospectionSecretFile is a file with the secret of a confidential
 	// client orders-api that may introspect; empty leaves it commented out.
 	IntrospectionSecretFile string
+
+	// Demo adds all that there is to try out: a second app of the same Open
+	// Platform account with a client of its own, sign-in by phone number and,
+	// for orders-api, WeChat data. Nil: none of it.
+	Demo *InitDemo
+}
+
+// InitDemo is the second app of a demonstration.
+type InitDemo struct {
+	AppID         string
+	AppSecretFile string
+	ClientID      string
 }
 
 // InitFile returns a commented config.yaml to start from. It holds no secret,
@@ -91,17 +103,34 @@ wechat:
 {{- if .OpenPlatform}}
       open_platform: {{quote .OpenPlatform}}
 {{- end}}
+{{- with .Demo}}
+    - appid: {{quote .AppID}}
+      secret_file: {{quote .AppSecretFile}}
+      open_platform: {{quote $.OpenPlatform}}
+{{- end}}
 
 clients:
   # The mini-program. 小程序
   - client_id: {{quote .ClientID}}
     type: public
     wechat_appid: {{quote .AppID}}
-    grant_types: [wechat_jscode, refresh_token]
+    grant_types: [wechat_jscode, {{if .Demo}}wechat_phone, {{end}}refresh_token]
     id_token_signed_response_alg: ES256
-    scopes: [openid, profile, wechat, orders.read]
+    scopes: [openid, profile, {{if .Demo}}phone, {{end}}wechat, {{if .Demo}}roles, external_id, {{end}}orders.read]
     default_scopes: [openid]
     audience: [{{quote .Audience}}]
+{{- with .Demo}}
+
+  # The second mini-program of the same Open Platform account. 同一开放平台下的第二个小程序
+  - client_id: {{quote .ClientID}}
+    type: public
+    wechat_appid: {{quote .AppID}}
+    grant_types: [wechat_jscode, wechat_phone, refresh_token]
+    id_token_signed_response_alg: ES256
+    scopes: [openid, profile, phone, wechat, roles, external_id, orders.read]
+    default_scopes: [openid]
+    audience: [{{quote $.Audience}}]
+{{- end}}
 
   # A backend that asks wxidp about tokens. Make its secret with
   # openssl rand -base64 32, and give it in the environment.
@@ -111,7 +140,7 @@ clients:
     type: confidential
     client_secret_file: {{quote .IntrospectionSecretFile}}
     grant_types: [client_credentials]
-    scopes: [orders.read]
+    scopes: [orders.read{{if .Demo}}, wechat.data{{end}}]
     default_scopes: [orders.read]
     audience: [{{quote .Audience}}]
     introspection: true

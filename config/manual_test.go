@@ -158,6 +158,7 @@ func TestCommentsStateTheDefaults(t *testing.T) {
 func TestInitFileLoads(t *testing.T) {
 	f := newFolder(t)
 	f.write("secret", "0123456789abcdef", 0o600)
+	f.write("strong", strong, 0o600)
 	for name, p := range map[string]InitParams{
 		"nothing given": {},
 		"all given": {Issuer: "https://id.example.com/a", Listen: "127.0.0.1:1", AdminListen: "[::1]:2", WeChatBaseURL: "http://127.0.0.1:3",
@@ -175,6 +176,11 @@ func TestInitFileLoads(t *testing.T) {
 				t.Errorf("got  %+v\nwant %+v", got, p)
 			}
 		})
+	}
+	demo := f.mustLoad(string(InitFile(InitParams{AppSecretFile: f.path("secret"), OpenPlatform: "main", IntrospectionSecretFile: f.path("strong"),
+		Demo: &InitDemo{AppID: "wx2", AppSecretFile: f.path("secret"), ClientID: "second"}})), exampleEnv...)
+	if len(demo.WeChat.Apps) != 2 || demo.WeChat.Apps[1].OpenPlatform != "main" || len(demo.Clients) != 3 || demo.Clients[1].WeChatAppID != "wx2" {
+		t.Errorf("the demonstration: %+v", demo)
 	}
 	// What looks like YAML in a parameter stays a value.
 	if _, err := f.load(string(InitFile(InitParams{ClientID: "a\n    introspection: true"})), exampleEnv...); err == nil {

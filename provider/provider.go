@@ -90,7 +90,8 @@ type grantHandler interface {
 // snapshot is one consistent set of settings; a request reads it once.
 type snapshot struct {
 	Settings
-	clients map[string]*Client
+	clients     map[string]*Client
+	phoneSignIn bool // a client may use the grant wechat_phone
 }
 
 // Request is an HTTP request with what the front learnt about it. The form of
@@ -168,6 +169,7 @@ func (p *Provider) Prepare(settings Settings) (apply func(), err error) {
 			return nil, fmt.Errorf("client %q: ID Tokens: %w", client.ID, err)
 		}
 		snap.clients[client.ID] = &client
+		snap.phoneSignIn = snap.phoneSignIn || client.may(grants.TypeWeChatPhone)
 	}
 	for _, reader := range snap.clients {
 		if !slices.Contains(reader.Scopes, ScopeWeChatData) {

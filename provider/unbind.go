@@ -46,7 +46,7 @@ func (p *Provider) Unbind(ctx context.Context, req Request) ([]byte, error) {
 	if err := p.proveAgain(ctx, req, token); err != nil {
 		return nil, err
 	}
-	identity, err := p.identityOf(ctx, token.Subject, appID)
+	identity, err := p.removable(ctx, token.Subject, appID)
 	if err != nil {
 		return nil, err
 	}
@@ -117,17 +117,38 @@ func (p *Provider) proveByPassword(ctx context.Context, req Request, token activ
 	return fail(InvalidGrant, msgWrongCredentials).reason("proof_of_another_user")
 }
 
-// identityOf returns the index of the user's identity in an app.
-func (p *Provider) identityOf(ctx context.Context, userID, appID string) (storage.Digest, error) {
+// removable returns the index of the user's identity in an app if the user can
+// do without it.
+func (p *Provider) removable(ctx context.Context, userID, appID string) (storage.Digest, error) {
 	identities, err := p.store.Identities(ctx, userID)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return storage.Digest{}, err
 	}
 	for _, identity := range identities {
-		if identity.AppID == appID {
-			_, index, err := p.store.IdentityUser(ctx, identity.AppID, identity.WeChatOpenID)
-			return index, err
+		if identity.AppID != appID {
+			continue
 		}
+		user, index, err := p.store.IdentityUser(ctx, identity.AppID, identity.WeChatOpenID)
+		if err != nil {
+			return storage.Digest{}, err
+		}
+		if len(identities) == 1 && !p.settings().opens(user) {
+			return storage.Digest{}, fail(LastWayIn, msgLastWayIn).reason("last_way_in")
+		}
+		return index, nil
 	}
 	return storage.Digest{}, fail(InvalidRequest, msgNotBound).reason("not_bound")
+}
+
+// opens reports whether a user without any WeChat identity could sign in as
+// things are configured: by a password that is checked here or by the
+// product's account system, or by a phone number that is the account's all.
+func (s *snapshot) opens(user storage.User) bool {
+	if s.AccountClaims {
+		return user.ExternalID != ""
+	}
+	if user.Username != "" && user.HasPassword {
+		return true
+	}
+	return s.phoneSignIn && user.Phone != "" && user.Username == "" && user.ExternalID == ""
 }

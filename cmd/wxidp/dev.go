@@ -27,6 +27,12 @@ const (
 	demoBackend   = "orders-api"
 	backendSecret = "secrets/orders-api"
 	weChatSecret  = "secrets/wechat"
+
+	// The second mini-program of the demonstration.
+	demoAppID2     = "wxfedcba9876543210"
+	demoAppSecret2 = "simulated-app-secret-456789abcdef01"
+	demoClient2    = "shop-mini-2"
+	weChatSecret2  = "secrets/wechat-2"
 )
 
 func devCommand() *cobra.Command {
@@ -58,7 +64,10 @@ start afresh; edit the config.yaml in it while this runs.`,
 		ready, done := make(chan string, 1), make(chan error, 1)
 		go func() {
 			done <- serveSimulator(simulating, "--simulator-listen", *simulated, simulator.Options{
-				Apps:   []simulator.App{{AppID: demoAppID, Secret: demoAppSecret, OpenPlatform: "main"}},
+				Apps: []simulator.App{
+					{AppID: demoAppID, Secret: demoAppSecret, OpenPlatform: "main"},
+					{AppID: demoAppID2, Secret: demoAppSecret2, OpenPlatform: "main"},
+				},
 				Logger: slog.New(slog.DiscardHandler),
 			}, func(address string) { ready <- address })
 		}()
@@ -85,8 +94,10 @@ func prepareDev(dir string) error {
 		ClientID:                demoClient,
 		OpenPlatform:            "main",
 		IntrospectionSecretFile: backendSecret,
+		Demo:                    &config.InitDemo{AppID: demoAppID2, AppSecretFile: weChatSecret2, ClientID: demoClient2},
 	}, map[string]string{
 		weChatSecret:  demoAppSecret + "\n",
+		weChatSecret2: demoAppSecret2 + "\n",
 		backendSecret: rand.Text() + rand.Text() + "\n",
 	})
 }

@@ -68,16 +68,16 @@ clients:
   - client_id: ` + testClient + `
     type: public
     wechat_appid: ` + testAppID + `
-    grant_types: [wechat_jscode, refresh_token]
+    grant_types: [wechat_jscode, wechat_phone, refresh_token]
     id_token_signed_response_alg: ES256
-    scopes: [openid, profile, wechat, orders.read]
+    scopes: [openid, profile, phone, wechat, roles, external_id, orders.read]
     default_scopes: [openid, profile, orders.read]
     audience: [` + testAudience + `]
   - client_id: shop-mini-2
     type: public
     wechat_appid: ` + testApp2 + `
-    grant_types: [wechat_jscode, refresh_token]
-    scopes: [openid, profile, wechat]
+    grant_types: [wechat_jscode, wechat_phone, refresh_token]
+    scopes: [openid, profile, phone, wechat]
     default_scopes: [openid]
     audience: [` + testAudience + `]
   - client_id: ` + testBackend + `

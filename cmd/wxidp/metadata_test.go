@@ -67,13 +67,13 @@ func TestDiscovery(t *testing.T) {
 		}
 	}
 	for name, want := range map[string][]string{
-		"grant_types_supported":                         {"client_credentials", "refresh_token", "wechat_jscode"},
+		"grant_types_supported":                         {"client_credentials", "refresh_token", "wechat_jscode", "wechat_phone"},
 		"response_types_supported":                      nil,
 		"subject_types_supported":                       {"public"},
 		"id_token_signing_alg_values_supported":         {"ES256", "RS256"},
 		"token_endpoint_auth_methods_supported":         {"none", "client_secret_basic", "client_secret_post", "private_key_jwt"},
 		"introspection_endpoint_auth_methods_supported": {"client_secret_basic", "client_secret_post", "private_key_jwt"},
-		"scopes_supported":                              {"openid", "profile", "wechat"},
+		"scopes_supported":                              {"openid", "profile", "phone", "wechat", "roles", "external_id", "wechat.data"},
 		"ui_locales_supported":                          {"zh-CN", "en"},
 	} {
 		if got := list(doc[name]); !slices.Equal(got, want) || doc[name] == nil {
@@ -84,7 +84,7 @@ func TestDiscovery(t *testing.T) {
 		t.Errorf("assertion algs %v", algs)
 	}
 	// Every claim that is announced exists, and the other way round.
-	out := signIn(s, "alice", "scope", "openid profile wechat", "nonce", "n")
+	out := signIn(s, "alice", "scope", "openid profile phone wechat", "nonce", "n", "phone_code", phoneCode(s, testAppID, "alice"))
 	info := s.Do(http.MethodGet, s.Issuer+"/oauth2/userinfo", nil, bearer(out.str("access_token")), phone())
 	announced := list(doc["claims_supported"])
 	for _, set := range []map[string]any{claims(t, out.str("id_token")), info.JSON} {
@@ -95,7 +95,7 @@ func TestDiscovery(t *testing.T) {
 			announced = slices.DeleteFunc(announced, func(a string) bool { return a == name && a != "sub" })
 		}
 	}
-	if rest := slices.DeleteFunc(announced, func(a string) bool { return a == "sub" || a == "picture" }); len(rest) != 0 {
+	if rest := slices.DeleteFunc(announced, func(a string) bool { return a == "sub" || a == "picture" || a == "roles" || a == "external_id" }); len(rest) != 0 {
 		t.Errorf("claims that nobody gets: %v", rest)
 	}
 	if head := s.Do(http.MethodHead, s.Issuer+"/.well-known/openid-configuration", nil); head.Status != 200 || len(head.Body) != 0 {

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/wxidp/wxidp/storage"
+)
+
+// unbind posts to the unbind endpoint.
+func unbind(s *testServer, token string, nameValue ...string) answer {
+	s.t.Helper()
+	return s.Do(http.MethodPost, s.Issuer+"/account/unbind", pairs(nameValue...), bearer(token), phone())
+}
+
+// TestUnbind: a fresh js_code removes the WeChat user from the account and
+// ends what was signed in with it; other devices of the account go on.
+func TestUnbind(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, manyPhones(), replacing("open_platform: main", "open_platform: ''")) // no unionids
+	account := addAccount(s, "ming")
+	first := tryBind(s, "ming", "ming", testPassword)
+	second := s.Token(pairs("grant_type", "wechat_jscode", "client_id", "shop-mini-2", "js_code", s.Code(testApp2, "ming"),
+		"username", "ming", "password", testPassword, "scope", "openid profile"), phone())
+	if sub(t, first) != account || sub(t, second) != account {
+		t.Fatal("not bound")
+	}
+	out := unbind(s, first.str("access_token"), "js_code", s.Code(testAppID, "ming"))
+	if out.Status != http.StatusOK || out.JSON["unbound"] != true || out.str("wechat_appid") != testAppID || out.Header.Get("Cache-Control") != "no-store" {
+		t.Fatalf("%v", out)
+	}
+	refused(t, refresh(s, first.str("refresh_token")), http.StatusBadRequest, "invalid_grant")
+	if userInfoOK(s, first.str("access_token")) || s.Active(first.str("access_token")) {
+		t.Error("an access token of the identity is alive")
+	}
+	if !userInfoOK(s, second.str("access_token")) {
+		t.Error("the other app was signed out")
+	}
+	if got := sub(t, signIn(s, "ming")); got == account {
+		t.Error("the WeChat user still leads to the account")
+	}
+	if events := s.Logs.Events("identity.unbound"); len(events) != 1 || events[0]["sub"] != account {
+		t.Errorf("events %v", events)
+	}
+	// By password, and for another app than the client's own. shop-mini-2 has
+	// the last WeChat user of the account; the password is still a way in.
+	out = unbind(s, second.str("access_token"), "username", "ming", "password", testPassword, "wechat_appid", testApp2)
+	if out.Status != http.StatusOK || userInfoOK(s, second.str("access_token")) {
+		t.Errorf("by password: %v", out)
+	}
+	identities, err := s.parts.store.Identities(context.Background(), account)
+	if err != nil || len(identities) != 0 {
+		t.Errorf("%d identities, %v", len(identities), err)
+	}
+}
+
+// TestThreat72Unbinding: a stolen access token is not enough, and the last way
+// in stays.
+func TestThreat72Unbinding(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, manyPhones())
+	addAccount(s, "ming")
+	addAccount(s, "hong")
+	bound := tryBind(s, "ming", "ming", testPassword).str("access_token")
+	lone := signIn(s, "alice")
+	for name, row := range map[string]struct {
+		form   []string
+		status int
+		code   string
+	}{
+		"no proof":               {nil, 400, "invalid_request"},
+		"two proofs":             {[]string{"js_code", "x", "username", "ming", "password", testPassword}, 400, "invalid_request"},
+		"another's js_code":      {[]string{"js_code", s.Code(testAppID, "mallory")}, 400, "invalid_grant"},
+		"js_code of a known one": {[]string{"js_code", s.Code(testAppID, "alice")}, 400, "invalid_grant"},
+		"js_code of another app": {[]string{"js_code", s.Code(testApp2, "ming")}, 400, "invalid_grant"},
+		"junk js_code":           {[]string{"js_code", "junk"}, 400, "invalid_grant"},
+		"wrong password":         {[]string{"username", "ming", "password", "wrong"}, 400, "invalid_grant"},
+		"another's password":     {[]string{"username", "hong", "password", testPassword}, 400, "invalid_grant"},
+		"no username":            {[]string{"password", testPassword}, 400, "invalid_request"},
+		"app without identity":   {[]string{"username", "ming", "password", testPassword, "wechat_appid", testApp2}, 400, "invalid_request"},
+		"app that nobody has":    {[]string{"username", "ming", "password", testPassword, "wechat_appid", "wx"}, 400, "invalid_request"},
+	} {
+		out := unbind(s, bound, row.form...)
+		if out.Status != row.status || out.str("error") != row.code {
+			t.Errorf("%s: %v", name, out)
+		}
+	}
+	if !userInfoOK(s, bound) {
+		t.Error("a refused unbinding ended the sign-in")
+	}
+	refused(t, unbind(s, lone.str("access_token"), "js_code", s.Code(testAppID, "alice")), http.StatusConflict, "last_way_in")
+	if sub(t, signIn(s, "alice")) != sub(t, lone) {
+		t.Error("alice lost her account")
+	}
+	// A phone number is a way in where a client signs in by it, an external id
+	// only where the product's own account system is asked.
+	imported, err := s.parts.store.ImportUsers(context.Background(), []storage.ImportRow{
+		{AppID: testAppID, WeChatOpenID: s.Sim.OpenID(testAppID, "carol"), ExternalID: "42"}}, false)
+	if err != nil || imported[0] != storage.ImportCreated {
+		t.Fatal(imported, err)
+	}
+	carol := signIn(s, "carol").str("access_token")
+	refused(t, unbind(s, carol, "js_code", s.Code(testAppID, "carol")), http.StatusConflict, "last_way_in")
+	dave := phoneSignIn(s, "dave", phoneCode(s, testAppID, "dave"))
+	if out := unbind(s, dave.str("access_token"), "js_code", s.Code(testAppID, "dave")); out.Status != http.StatusOK {
+		t.Errorf("with a phone number: %v", out)
+	}
+	if again := phoneSignIn(s, "dave", phoneCode(s, testAppID, "dave")); sub(t, again) != sub(t, dave) {
+		t.Errorf("back by the number: %v", again)
+	}
+	// Token, scope and replay.
+	refused(t, unbind(s, "junk", "js_code", "x"), http.StatusUnauthorized, "invalid_token")
+	narrow := signIn(s, "alice", "scope", "openid").str("access_token")
+	refused(t, unbind(s, narrow, "js_code", "x"), http.StatusForbidden, "insufficient_scope")
+	code := s.Code(testAppID, "ming")
+	signedIn := s.Token(signInForm(code), phone())
+	refused(t, unbind(s, signedIn.str("access_token"), "js_code", code), http.StatusBadRequest, "invalid_grant")
+	if out := s.Do(http.MethodPost, s.Issuer+"/account/unbind?access_token="+bound, pairs("js_code", "x"), phone()); out.Status == http.StatusOK {
+		t.Errorf("token in the URL: %v", out)
+	}
+	// Guesses here count with those at the token endpoint.
+	where := phone()
+	for range 10 {
+		s.Do(http.MethodPost, s.Issuer+"/account/unbind", pairs("username", "ming", "password", "wrong"), bearer(bound), where)
+	}
+	out := s.Token(signInForm(s.Code(testAppID, "eve"), "username", "ming", "password", testPassword), where)
+	refused(t, out, http.StatusTooManyRequests, "temporarily_unavailable")
+	if logs := s.Logs.String(); strings.Contains(logs, testPassword) || strings.Contains(logs, `"ming"`) {
+		t.Error("the log holds a username or password")
+	}
+}
