@@ -3,6 +3,7 @@ package storage
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -270,5 +271,16 @@ func TestFamilySecretDoesNotPrint(t *testing.T) {
 				t.Errorf("the secret shows in %s", out)
 			}
 		}
+	}
+}
+
+func TestNewUserID(t *testing.T) {
+	seen := map[string]bool{}
+	for range 2000 { // one in 64 would begin with a hyphen
+		id := NewUserID()
+		if raw, err := base64.RawURLEncoding.Strict().DecodeString(id); err != nil || len(raw) != 16 || id[0] == '-' || seen[id] {
+			t.Fatalf("%q", id)
+		}
+		seen[id] = true
 	}
 }

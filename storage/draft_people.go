@@ -138,20 +138,7 @@ func (d *Draft) Unbind(userID string, index Digest) (UnbindVerdict, error) {
 	if err := d.unlink(identity, user); err != nil {
 		return 0, err
 	}
-	live, complete, err := d.liveFamilies(userID)
-	if err != nil {
-		return 0, err
-	}
-	if !complete {
-		return UnbindOK, user.EndFamilies(d.now, RevokedForUnbind)
-	}
-	for _, f := range live {
-		if f.Identity == index {
-			f.RevokedAt, f.RevokedFor = d.now, RevokedForUnbind
-			d.families = append(d.families, f)
-		}
-	}
-	return UnbindOK, nil
+	return UnbindOK, d.endFamiliesOf(user, index, RevokedForUnbind)
 }
 
 // hasWayInBeside reports whether the user could sign in without an identity.

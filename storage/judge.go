@@ -125,6 +125,7 @@ const (
 	RevokedForMerge    = "merged"           // the user was merged into another, or bound to another account
 	RevokedForPhone    = "phone_sign_in"    // a phone number joined another identity to the user
 	RevokedForErasure  = "erased"           // Erase
+	RevokedForWeChat   = "withdrawn"        // Withdraw
 )
 
 // JudgeAccess decides what CheckAccess answers for a family that exists.

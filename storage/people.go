@@ -83,6 +83,10 @@ type People interface {
 	// ErrNotFound. One that is there already becomes the newest.
 	PutSessionKey(ctx context.Context, identity Digest, key secret.String, lifetime time.Duration) error
 
+	// Withdraw records what WeChat says a user took back from an app. It may
+	// be repeated.
+	Withdraw(ctx context.Context, in Withdrawal) (WithdrawResult, error)
+
 	// RevokeClient ends all families of a client with one write.
 	RevokeClient(ctx context.Context, clientID, reason string) error
 }

@@ -137,12 +137,17 @@ func (v *Vault) digest(parts ...string) Digest {
 	return out
 }
 
-// NewUserID returns a random user id of 22 base64url characters. Client ids of
+// NewUserID returns a random user id of 22 base64url characters, the first of
+// which is no hyphen: a command line would take it for a flag. Client ids of
 // that form are refused, so that no client's sub can be mistaken for a user's.
 func NewUserID() string {
-	var raw [16]byte
-	rand.Read(raw[:])
-	return base64.RawURLEncoding.EncodeToString(raw[:])
+	for {
+		var raw [16]byte
+		rand.Read(raw[:])
+		if id := base64.RawURLEncoding.EncodeToString(raw[:]); id[0] != '-' {
+			return id
+		}
+	}
 }
 
 // NewUserKey makes the key of a user and returns it sealed, with a box to use.

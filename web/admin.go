@@ -131,7 +131,7 @@ func (s *Server) rewrapKeys(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	// Millions of users take longer than one write timeout.
-	if err := http.NewResponseController(w).SetWriteDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := unhurried(w); err != nil {
 		return err
 	}
 	for cursor := ""; ; {
@@ -175,7 +175,11 @@ func answer(w http.ResponseWriter, status int, body any) error {
 
 // readJSON reads a small JSON body; an empty one leaves in as it is.
 func readJSON(w http.ResponseWriter, r *http.Request, in any) error {
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBodyBytes))
+	return readJSONUpTo(w, r, maxBodyBytes, in)
+}
+
+func readJSONUpTo(w http.ResponseWriter, r *http.Request, limit int64, in any) error {
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
 	decoder.DisallowUnknownFields()
 	switch err := decoder.Decode(in); {
 	case errors.Is(err, io.EOF):

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/wxidp/wxidp/accounts"
 	"github.com/wxidp/wxidp/internal/limit"
 	"github.com/wxidp/wxidp/internal/secret"
 	"github.com/wxidp/wxidp/keys"
@@ -27,8 +28,15 @@ type Options struct {
 	Provider *provider.Provider
 	Keys     *keys.Ring
 	Store    storage.Store
+	Events   *accounts.Events
 	Metrics  *Metrics
 	Logger   *slog.Logger
+
+	// People, Data and ClientExists (of the configuration in force) are what
+	// the admin API works with.
+	People       *accounts.Directory
+	Data         Data
+	ClientExists func(clientID string) bool
 
 	// TrustedProxies may speak for other addresses in X-Forwarded-For. Empty:
 	// nobody may.

@@ -1,29 +1,15 @@
 package main
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"os"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/wxidp/wxidp/config"
 	"github.com/wxidp/wxidp/web"
 )
-
-// keysFlags are the flags that all keys commands share.
-type keysFlags struct {
-	socket, config *string
-	json           *bool
-}
 
 func keysCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -35,32 +21,13 @@ for a key or master key that has leaked.`,
 		Args: cobra.NoArgs, // with RunE, so that a misspelt command is an error
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	flags := keysFlags{
-		socket: cmd.PersistentFlags().String("socket", "", "admin `socket` of the server (default: the one in the configuration)"),
-		config: configFlag(cmd.PersistentFlags()),
-		json:   cmd.PersistentFlags().Bool("json", false, "print JSON instead of text"),
-	}
+	flags := newAdminFlags(cmd)
 	cmd.AddCommand(keysListCommand(flags), keysRotateCommand(flags), keysRevokeCommand(flags), keysRewrapCommand(flags))
 	return cmd
 }
 
-// admin finds the running server.
-func (f keysFlags) admin() (*adminClient, error) {
-	if *f.socket != "" {
-		return newAdminClient(*f.socket), nil
-	}
-	loaded, err := config.Load(*f.config, os.Environ())
-	if err != nil {
-		return nil, fmt.Errorf("%w\nor name the admin socket with --socket", err)
-	}
-	if loaded.Config.Admin.Socket == "" {
-		return nil, errors.New("the configuration names no admin.socket")
-	}
-	return newAdminClient(loaded.Config.Admin.Socket), nil
-}
-
-// show calls the admin API and prints the keys that it answers.
-func (f keysFlags) show(cmd *cobra.Command, method, path string, in any) error {
+// showKeys calls the admin API and prints the keys that it answers.
+func (f adminFlags) showKeys(cmd *cobra.Command, method, path string, in any) error {
 	client, err := f.admin()
 	if err != nil {
 		return err
@@ -72,16 +39,16 @@ func (f keysFlags) show(cmd *cobra.Command, method, path string, in any) error {
 	return printKeys(cmd.OutOrStdout(), out, *f.json)
 }
 
-func keysListCommand(flags keysFlags) *cobra.Command {
+func keysListCommand(flags adminFlags) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "List the keys", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return flags.show(cmd, http.MethodGet, web.AdminKeys, nil)
+			return flags.showKeys(cmd, http.MethodGet, web.AdminKeys, nil)
 		},
 	}
 }
 
-func keysRotateCommand(flags keysFlags) *cobra.Command {
+func keysRotateCommand(flags adminFlags) *cobra.Command {
 	var alg string
 	cmd := &cobra.Command{
 		Use: "rotate", Short: "Let the next key sign from now on",
@@ -90,14 +57,14 @@ was not yet published long enough takes over as soon as it was, so that no
 resource server ever meets a key it does not know.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return flags.show(cmd, http.MethodPost, web.AdminKeysRotate, web.RotateKeysRequest{Alg: alg})
+			return flags.showKeys(cmd, http.MethodPost, web.AdminKeysRotate, web.RotateKeysRequest{Alg: alg})
 		},
 	}
 	cmd.Flags().StringVar(&alg, "alg", "", "ES256, RS256, EdDSA or MAC (refresh tokens); default all")
 	return cmd
 }
 
-func keysRevokeCommand(flags keysFlags) *cobra.Command {
+func keysRevokeCommand(flags adminFlags) *cobra.Command {
 	return &cobra.Command{
 		Use: "revoke KEY-ID", Short: "Drop a compromised key at once",
 		Long: `Drop a compromised key at once: it leaves the JWK Set and nothing it signed is
@@ -106,12 +73,12 @@ copy of the JWK Set expires. Revoking a MAC key ends the sign-ins whose refresh
 tokens it made.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return flags.show(cmd, http.MethodPost, web.AdminKeysRevoke, web.RevokeKeyRequest{ID: args[0]})
+			return flags.showKeys(cmd, http.MethodPost, web.AdminKeysRevoke, web.RevokeKeyRequest{ID: args[0]})
 		},
 	}
 }
 
-func keysRewrapCommand(flags keysFlags) *cobra.Command {
+func keysRewrapCommand(flags adminFlags) *cobra.Command {
 	return &cobra.Command{
 		Use: "rewrap", Short: "Seal everything under the first master key",
 		Long: `Seal everything that is kept under the first line of the master key file. To
@@ -135,6 +102,7 @@ remove the old line.`,
 		},
 	}
 }
+
 func printKeys(w io.Writer, out web.KeysResponse, asJSON bool) error {
 	if asJSON {
 		return printJSON(w, out)
@@ -156,65 +124,4 @@ func printKeys(w io.Writer, out web.KeysResponse, asJSON bool) error {
 		fmt.Fprintf(w, "\nThe next key has not been published long enough; it takes over at %s.\n", when(out.Scheduled))
 	}
 	return nil
-}
-
-func printJSON(w io.Writer, out any) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(out)
-}
-
-func when(t time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	return t.Local().Format("2006-01-02 15:04:05")
-}
-
-// adminClient talks to the admin API of the running server.
-type adminClient struct {
-	socket string
-	http   http.Client
-}
-
-func newAdminClient(socket string) *adminClient {
-	return &adminClient{socket: socket, http: http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		},
-	}}}
-}
-
-func (c *adminClient) call(ctx context.Context, method, path string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		raw, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		body = bytes.NewReader(raw)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://admin"+path, body)
-	if err != nil {
-		return err
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return fmt.Errorf("no server answers at %s; is it running, and is this user its owner? (%w)", c.socket, err)
-	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode >= 300 {
-		var refusal struct {
-			Description string `json:"error_description"`
-		}
-		if json.Unmarshal(raw, &refusal) == nil && refusal.Description != "" {
-			return errors.New(refusal.Description)
-		}
-		return fmt.Errorf("the server answered %s", resp.Status)
-	}
-	return json.Unmarshal(raw, out)
 }

@@ -26,12 +26,18 @@ First steps:
                                   configuration in one process
   wxidp init --dir /etc/wxidp     write a configuration and a master key
   wxidp check --config FILE       validate a configuration without serving
-  wxidp serve --config FILE       serve`,
+  wxidp serve --config FILE       serve
+
+With a running server:
+  wxidp users import FILE         move in with the users you have
+  wxidp users show WHO            look at a user
+  wxidp backup FILE               copy the data while the server goes on`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.AddCommand(initCommand(), serveCommand(), devCommand(), simulatorCommand(),
-		checkCommand(), keysCommand(), versionCommand())
+		checkCommand(), keysCommand(), usersCommand(), sessionsCommand(),
+		compactCommand(), backupCommand(), versionCommand())
 	return root
 }
 

@@ -67,6 +67,9 @@ func TestCompactKeepsEverything(t *testing.T) {
 	if after := s.Stats().SizeBytes; after >= size {
 		t.Errorf("%d bytes after %d", after, size)
 	}
+	if copied := s.Copied(); copied == 0 || copied >= s.Stats().SizeBytes {
+		t.Errorf("%d bytes were copied into a file of %d", copied, s.Stats().SizeBytes)
+	}
 	info, err := os.Stat(path)
 	must(t, err)
 	if info.Mode().Perm() != 0o600 {

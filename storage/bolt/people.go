@@ -299,6 +299,20 @@ func (s *Store) PutSessionKey(ctx context.Context, identity storage.Digest, key 
 	return s.edit(ctx, func(d *storage.Draft) error { return d.PutSessionKey(identity, key, lifetime) })
 }
 
+// Withdraw records what WeChat says a user took back from an app. As Unbind it
+// looks at no more than maxScan rows for families.
+func (s *Store) Withdraw(ctx context.Context, in storage.Withdrawal) (res storage.WithdrawResult, err error) {
+	index := s.vault.OpenIDIndex(in.AppID, in.WeChatOpenID)
+	err = s.edit(ctx, func(d *storage.Draft) (err error) {
+		res, err = d.Withdraw(index, in)
+		return err
+	})
+	if err != nil {
+		return storage.WithdrawResult{}, err
+	}
+	return res, nil
+}
+
 // maxClientID is the longest id of a client, in bytes.
 const maxClientID = 256
 

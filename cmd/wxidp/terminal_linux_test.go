@@ -1,0 +1,107 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// openTerminal returns both ends of a pseudo-terminal.
+func openTerminal(t *testing.T) (keyboard, terminal *os.File) {
+	t.Helper()
+	keyboard, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no terminals here: %v", err)
+	}
+	t.Cleanup(func() { _ = keyboard.Close() })
+	if err := unix.IoctlSetPointerInt(int(keyboard.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Skip(err)
+	}
+	n, err := unix.IoctlGetInt(int(keyboard.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Skip(err)
+	}
+	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { _ = terminal.Close() })
+	return keyboard, terminal
+}
+
+// TestEraseAsks: on a terminal the id must be typed.
+func TestEraseAsks(t *testing.T) {
+	s := startServer(t, manyPhones())
+	tokens := signIn(s, "alice")
+	id := sub(t, tokens)
+	keyboard, terminal := openTerminal(t)
+	erase := func(in *os.File) (code int, errs string) {
+		t.Helper()
+		var out, stderr bytes.Buffer
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		root := rootCommand()
+		root.SetArgs([]string{"users", "erase", id, "--socket", s.Socket()})
+		root.SetIn(in)
+		root.SetOut(&out)
+		root.SetErr(&stderr)
+		if err := root.ExecuteContext(ctx); err != nil {
+			printError(&stderr, err)
+			code = 1
+		}
+		return code, stderr.String()
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	if code, errs := erase(null); code != 1 || !strings.Contains(errs, "that is not the id") {
+		t.Errorf("nobody answers: code %d, %s", code, errs)
+	}
+	_, _ = io.WriteString(keyboard, "yes\n")
+	if code, errs := erase(terminal); code != 1 || !strings.Contains(errs, "Type the id") || !strings.Contains(errs, "that is not the id") {
+		t.Errorf("another word: code %d, %s", code, errs)
+	}
+	signedIn(s, "a wrong answer", tokens)
+	_, _ = io.WriteString(keyboard, id+"\n")
+	if code, errs := erase(terminal); code != 0 {
+		t.Errorf("the id: code %d, %s", code, errs)
+	}
+	dead(s, "the erased user", tokens)
+	if _, err := readPassword(terminal); err == nil {
+		t.Error("a password is read from a terminal, which shows it")
+	}
+}
+
+// TestProgress: a terminal gets one line that changes, a log whole lines, and
+// neither before its time.
+func TestProgress(t *testing.T) {
+	keyboard, terminal := openTerminal(t)
+	p := newProgress(terminal)
+	p.show("%d rows", 1)
+	p.show("%d rows", 2) // too soon
+	p.clear()
+	p.show("%d rows", 3)
+	buffer := make([]byte, 256)
+	n, err := keyboard.Read(buffer)
+	if got := string(buffer[:n]); err != nil || got != "\r\x1b[K1 rows\r\x1b[K\r\x1b[K3 rows" {
+		t.Errorf("%q, %v", got, err)
+	}
+	var log bytes.Buffer
+	p = newProgress(&log)
+	p.show("too soon")
+	p.last = p.last.Add(-time.Minute)
+	p.show("a line")
+	p.clear()
+	if log.String() != "a line\n" {
+		t.Errorf("%q", log.String())
+	}
+}

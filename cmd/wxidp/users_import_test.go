@@ -1,0 +1,271 @@
+package main
+
+import (
+	"encoding/base64"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/crypto/argon2"
+	"golang.org/x/crypto/bcrypt"
+)
+
+// writeRows writes a file to import.
+func writeRows(t testing.TB, name string, lines ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// imported runs an import and returns its summary.
+func imported(s *testServer, wantCode int, args ...string) (summary importSummary, stderr string) {
+	s.t.Helper()
+	code, out, errs := runCLIWith(s.t, "", append(append([]string{"users", "import"}, args...), "--json", "--socket", s.Socket())...)
+	if code != wantCode {
+		s.t.Fatalf("import %v: code %d, want %d: %s%s", args, code, wantCode, out, errs)
+	}
+	decode(s.t, out, &summary)
+	return summary, errs
+}
+
+// counts are the counts of a summary: created, linked, unchanged, faults.
+func (s importSummary) counts() [4]int { return [4]int{s.Created, s.Linked, s.Unchanged, s.Faults} }
+
+// TestUsersImport moves WeChat users in: they sign in as themselves, and the
+// product finds its own ids.
+func TestUsersImport(t *testing.T) {
+	s := startServer(t, manyPhones())
+	openID := func(appid, user string) string { return s.Sim.OpenID(appid, user) }
+	union := s.Sim.UnionID("main", "alice")
+	csvFile := writeRows(t, "users.csv",
+		"external_id,appid,openid,unionid,nickname",
+		"42,"+testAppID+","+openID(testAppID, "alice")+","+union+",=HYPERLINK(\"\"x\"\")",
+		"42,"+testApp2+","+openID(testApp2, "alice")+","+union+",",
+		"43,"+testAppID+","+openID(testAppID, "bob")+",,小波",
+	)
+	if got, _ := imported(s, 1, csvFile); got.counts() != [4]int{2, 0, 0, 1} { // a quote inside an unquoted value
+		t.Errorf("%+v", got)
+	}
+	raw := strings.Replace(string(readBytes(t, csvFile)), `=HYPERLINK(""x"")`, `"=HYPERLINK(""x"")"`, 1)
+	if err := os.WriteFile(csvFile, []byte(raw), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, errs := imported(s, 0, csvFile); got.counts() != [4]int{0, 1, 2, 0} || got.Rows != 3 || got.NextLine != 0 || errs != "" {
+		t.Errorf("%+v, %s", got, errs)
+	}
+	if got, _ := imported(s, 0, csvFile); got.counts() != [4]int{0, 0, 3, 0} {
+		t.Errorf("again: %+v", got)
+	}
+	users := countUsers(s)
+
+	alice := signIn(s, "alice", "scope", "openid profile external_id")
+	info := s.UserInfo(alice.str("access_token"))
+	if info.str("external_id") != "42" || info.str("sub") != shown(s, "external:42").ID || countUsers(s) != users {
+		t.Errorf("UserInfo says %v", info)
+	}
+	if person := shown(s, "external:43"); sub(t, signIn(s, "bob")) != person.ID || person.Profile.Nickname != "小波" {
+		t.Errorf("%+v", person)
+	}
+	second, err := s.signIn("shop-mini-2", testApp2, "alice", phone())
+	if err != nil || sub(t, second) != sub(t, alice) {
+		t.Errorf("in the other mini-program alice is another user: %v, %v", second, err)
+	}
+	if len(s.Logs.Events("identity.conflict")) != 0 {
+		t.Error("a sign-in after the import is a conflict")
+	}
+	noneOf(t, "the log", s.Logs.String(), openID(testAppID, "alice"), openID(testAppID, "bob"), union, "小波", "HYPERLINK")
+	if events := s.Logs.Events("admin.users.import"); len(events) != 3 || events[1]["rows"] != 3.0 || events[1]["linked"] != 1.0 {
+		t.Errorf("audit: %v", events)
+	}
+}
+
+// TestUsersImportPasswords: hashes of other systems open accounts, and are
+// replaced at the first sign-in.
+func TestUsersImportPasswords(t *testing.T) {
+	s := startServer(t, manyPhones())
+	bcryptHash, err := bcrypt.GenerateFromPassword([]byte(testPassword), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	salt := []byte("canary-salt-0123")
+	argonHash := fmt.Sprintf("$argon2i$v=19$m=64,t=1,p=1$%s$%s", base64.RawStdEncoding.EncodeToString(salt),
+		base64.RawStdEncoding.EncodeToString(argon2.Key([]byte(testPassword), salt, 1, 64, 1, 32)))
+	file := writeRows(t, "accounts.ndjson",
+		fmt.Sprintf(`{"username":"Ming","password_hash":%q,"external_id":42}`, bcryptHash),
+		fmt.Sprintf(`{"username":"li","password_hash":%q}`, argonHash),
+	)
+	if got, _ := imported(s, 0, file); got.counts() != [4]int{2, 0, 0, 0} {
+		t.Fatalf("%+v", got)
+	}
+	for username, old := range map[string]string{"ming": string(bcryptHash), "li": argonHash} {
+		if account, err := s.parts.store.AccountByUsername(t.Context(), username); err != nil || account.PasswordHash != old {
+			t.Fatal(account, err)
+		}
+		if out := tryBind(s, "wechat of "+username, username, testPassword); sub(t, out) != shown(s, "username:"+username).ID {
+			t.Errorf("%s: %v", username, out)
+		}
+		account, err := s.parts.store.AccountByUsername(t.Context(), username)
+		if err != nil || !strings.HasPrefix(account.PasswordHash, "$argon2id$") {
+			t.Errorf("%s: the hash was not upgraded (%v)", username, err)
+		}
+		if out := tryBind(s, "wechat of "+username, username, testPassword); sub(t, out) != account.UserID {
+			t.Errorf("%s with the upgraded hash: %v", username, out)
+		}
+	}
+	// Importing again does not bring an old password back. Without an external
+	// id nothing but the password says that it is the same account.
+	got, errs := imported(s, 1, file)
+	if got.counts() != [4]int{0, 0, 1, 1} || !strings.Contains(errs, ":2: this username belongs to another account already") {
+		t.Errorf("%+v, %s", got, errs)
+	}
+	for _, username := range []string{"ming", "li"} {
+		if account, err := s.parts.store.AccountByUsername(t.Context(), username); err != nil || !strings.HasPrefix(account.PasswordHash, "$argon2id$") {
+			t.Errorf("%s: the second import changed the password (%v)", username, err)
+		}
+	}
+	noneOf(t, "the error", errs, argonHash, "li\"")
+	noneOf(t, "the log", s.Logs.String(), argonHash, string(bcryptHash), testPassword)
+}
+
+func TestUsersImportFaults(t *testing.T) {
+	s := startServer(t, manyPhones())
+	bound := sub(t, signIn(s, "alice"))
+	disabled := writeRows(t, "first.csv", "external_id,appid,openid", "77,"+testAppID+",oCANARY77")
+	imported(s, 0, disabled)
+	ctl(s, "users", "disable", "external:77")
+	openID := s.Sim.OpenID(testAppID, "alice")
+	file := writeRows(t, "users.csv",
+		"\xef\xbb\xbfexternal_id,appid,wechat_openid,unionid,nickname,username,password_hash\r",
+		"1,"+testAppID+",oCANARY1,,ok,,\r",
+		"2,wxCANARY,oCANARY2,,,,\r",
+		"3,"+testAppID+","+openID+",,,,\r",
+		"1,"+testAppID+",oCANARY4,,,,\r",
+		"5,"+testAppID+",oCANARY5,,\x1b[2JCANARY,,\r",
+		"6,"+testAppID+",oCANARY\x00,,,,\r",
+		"7,"+testAppID+",oCANARY7\r",
+		"8,"+testAppID+","+strings.Repeat("CANARY", 1<<18)+",,,,\r",
+		"\r",
+		"9,,,,,CANARYname,CANARYhash\r",
+		"77,"+testApp2+",oCANARY10,,,,\r",
+		"11,"+testAppID+",\"oCANARY,,,,\r",
+		"12,"+testAppID+",oCANARY12,,=1+1,,\r",
+	)
+	got, errs := imported(s, 1, file)
+	if got.counts() != [4]int{2, 0, 0, 10} || got.Rows != 12 {
+		t.Errorf("%+v", got)
+	}
+	var lines []string
+	for line, want := range map[int]string{
+		3: "not one of wechat.apps", 4: "belongs to another user already", 5: "another openid of the same appid", 6: "nickname is not", 7: "wechat_openid is not",
+		8: "3 values and 7 columns", 9: "longer than 65536 bytes", 11: "password_hash is not a password hash that can be checked", 12: "user is disabled", 13: "a quote is not",
+	} {
+		lines = append(lines, fmt.Sprintf("%s:%d: ", file, line))
+		if got := lineWith(errs, fmt.Sprintf("%s:%d: ", file, line)); !strings.Contains(got, want) {
+			t.Errorf("line %d: %q, want %q", line, got, want)
+		}
+	}
+	if n := strings.Count(errs, file); n != len(lines) || !strings.Contains(errs, "10 row(s) were not taken") {
+		t.Errorf("%d faults: %s", n, errs)
+	}
+	noneOf(t, "standard error", errs, "CANARY", openID, "\x1b", "\x00")
+	faults := filepath.Join(t.TempDir(), "faults.txt")
+	if _, rest := imported(s, 1, file, "--faults", faults); strings.Contains(rest, ":3:") {
+		t.Errorf("standard error %s", rest)
+	}
+	if raw := readBytes(t, faults); strings.Count(string(raw), "\n") != 10 || strings.Index(string(raw), ":3:") > strings.Index(string(raw), ":13:") {
+		t.Errorf("%s", raw)
+	}
+	if person := shown(s, "external:12"); person.Profile.Nickname != "=1+1" {
+		t.Errorf("%+v", person)
+	}
+	if person := shown(s, bound); person.ExternalID != "" {
+		t.Errorf("an import changed a user of its own: %+v", person)
+	}
+	noneOf(t, "the log", s.Logs.String(), "CANARY")
+	checkLogLines(t, s.Logs.String())
+
+	for want, args := range map[string][]string{
+		"no such file":              {filepath.Join(t.TempDir(), "none.csv")},
+		"--format is csv or ndjson": {file, "--format", "xml"},
+		"counted from 1":            {file, "--from-line", "0"},
+		"the header is there twice": {writeRows(t, "twice.csv", "openid,external_id,openid", "a,b,c")},
+	} {
+		ctlFails(s, want, append([]string{"users", "import"}, args...)...)
+	}
+}
+
+func TestUsersImportDryRun(t *testing.T) {
+	s := startServer(t, manyPhones())
+	file := writeRows(t, "users.csv", "external_id,appid,openid,unionid", "1,"+testAppID+",o1,u1", "2,"+testAppID+",o1,", "3,wx,o3,")
+	users := countUsers(s)
+	if got, _ := imported(s, 1, file, "--dry-run"); got.counts() != [4]int{1, 0, 0, 2} || !got.DryRun {
+		t.Errorf("%+v", got)
+	}
+	if countUsers(s) != users || len(s.Logs.Events("admin.users.import")) != 0 {
+		t.Error("a dry run did something")
+	}
+	s2 := startServer(t, replacing("secret: "+testAppSecret+", open_platform: main", "secret: "+testAppSecret))
+	got, errs := imported(s2, 0, writeRows(t, "users.csv", "external_id,appid,openid,unionid", "1,"+testAppID+",o1,u1"))
+	if got.UnionIDsNotKept != 1 || !strings.Contains(errs, "open_platform") {
+		t.Errorf("%+v, %s", got, errs)
+	}
+}
+
+// manyRows writes a file of n users and returns it.
+func manyRows(t testing.TB, n int) string {
+	t.Helper()
+	lines := make([]string, 0, n+1)
+	lines = append(lines, "external_id,appid,openid")
+	for i := range n {
+		lines = append(lines, fmt.Sprintf("cust-%d,%s,oMany%d", i, testAppID, i))
+	}
+	return writeRows(t, "many.csv", lines...)
+}
+
+// TestUsersImportResumes kills the server in the middle of an import, and goes
+// on where the command says.
+func TestUsersImportResumes(t *testing.T) {
+	s := prepareServer(t)
+	server := serveChild(t, s)
+	const n = 60_000
+	file := manyRows(t, n)
+	cli := startChild(t, "", "users", "import", file, "--json", "--socket", s.Socket())
+	rows := func() int { return strings.Count(server.Stdout.String(), `"admin.users.import"`) }
+	eventually(t, "the import is on its way", func() bool { return rows() >= 3 })
+	server.Kill()
+	if code := cli.ExitCode(); code != 1 {
+		t.Fatalf("code %d: %s", code, cli.Stderr)
+	}
+	var first importSummary
+	decode(t, cli.Stdout.String(), &first)
+	done := first.Created
+	if first.NextLine != done+2 || done < 3000 || done >= n || !strings.Contains(cli.Stderr.String(), fmt.Sprintf("go on with --from-line %d", first.NextLine)) {
+		t.Fatalf("%+v: %s", first, cli.Stderr)
+	}
+	_ = serveChild(t, s)
+	got, _ := imported(s, 0, file, "--from-line", fmt.Sprint(first.NextLine))
+	// What was committed and not answered is there already.
+	if got.Rows != n-done || got.Faults != 0 || got.Unchanged > 1000 || got.Created+got.Unchanged != got.Rows {
+		t.Errorf("%+v after %+v", got, first)
+	}
+	if again, _ := imported(s, 0, file); again.counts() != [4]int{0, 0, n, 0} {
+		t.Errorf("the whole file again: %+v", again)
+	}
+}
+
+func TestUsersImportInterrupted(t *testing.T) {
+	s := prepareServer(t)
+	server := serveChild(t, s)
+	cli := startChild(t, "", "users", "import", manyRows(t, 60_000), "--socket", s.Socket())
+	eventually(t, "the import is on its way", func() bool { return strings.Contains(server.Stdout.String(), `"admin.users.import"`) })
+	cli.Signal(syscall.SIGINT)
+	if code := cli.ExitCode(); code != 1 || !strings.Contains(cli.Stderr.String(), "interrupted; go on with --from-line") || !strings.Contains(cli.Stdout.String(), " rows (") {
+		t.Errorf("code %d: %s%s", code, cli.Stdout, cli.Stderr)
+	}
+}
