@@ -270,8 +270,9 @@ func (v Verifier) Enabled() bool { return v.URL != "" }
 type RateLimits struct {
 	// Disabled lifts all limits; for load tests. Default false.
 	Disabled bool `mapstructure:"disabled"`
-	// RequestsPerIPPerMinute limits token, revocation and UserInfo requests,
-	// and introspections that fail. What is served from memory (discovery,
+	// RequestsPerIPPerMinute limits token, revocation, UserInfo and account
+	// requests and WeChat's pushes, and of backends those introspections and
+	// uses of WeChat data that fail. What is served from memory (discovery,
 	// JWK Set, health) is not limited. Default 3000.
 	RequestsPerIPPerMinute int `mapstructure:"requests_per_ip_per_minute"`
 	// SignInsPerIPPerMinute limits sign-ins by IP address (IPv6: by /64).

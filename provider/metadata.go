@@ -29,6 +29,14 @@ type metadata struct {
 	ClaimsParameter      bool     `json:"claims_parameter_supported"`
 	RequestParameter     bool     `json:"request_parameter_supported"`
 	RequestURIParameter  bool     `json:"request_uri_parameter_supported"`
+
+	// wxidp's own endpoints (RFC 8414 §2 allows further members).
+	AccountEndpoint         string `json:"account_endpoint"`
+	UnbindEndpoint          string `json:"account_unbind_endpoint"`
+	DecryptEndpoint         string `json:"wechat_decrypt_endpoint"`
+	VerifySignatureEndpoint string `json:"wechat_verify_signature_endpoint"`
+	CheckSessionEndpoint    string `json:"wechat_check_session_endpoint"`
+	ResetSessionEndpoint    string `json:"wechat_reset_session_endpoint"`
 }
 
 // Metadata returns the discovery document, which is the same bytes for OpenID
@@ -60,5 +68,12 @@ func (p *Provider) Metadata() ([]byte, error) {
 			"roles", "external_id", "wechat_openid", "wechat_unionid", "wechat_appid",
 		},
 		UILocales: []string{"zh-CN", "en"},
+
+		AccountEndpoint:         p.issuer + PathAccount,
+		UnbindEndpoint:          p.issuer + PathUnbind,
+		DecryptEndpoint:         p.issuer + PathWeChatDecrypt,
+		VerifySignatureEndpoint: p.issuer + PathWeChatVerifySignature,
+		CheckSessionEndpoint:    p.issuer + PathWeChatCheckSession,
+		ResetSessionEndpoint:    p.issuer + PathWeChatResetSession,
 	})
 }

@@ -68,6 +68,7 @@ func (c *ImportCase) judgeRow(d *Draft, row *importRow) (ImportVerdict, error) {
 	if err != nil || refusal != 0 {
 		return refusal, err
 	}
+	external := d.importExternalID(user, row)
 	verdict := ImportLinked
 	switch {
 	case user == nil:
@@ -75,12 +76,12 @@ func (c *ImportCase) judgeRow(d *Draft, row *importRow) (ImportVerdict, error) {
 		if user, err = c.create(d, row); err != nil {
 			return 0, err
 		}
-	case link == nil && name == nil:
+	case external == nil && link == nil && name == nil:
 		return ImportUnchanged, nil
 	case user.Disabled:
 		return ImportDisabled, nil
 	}
-	for _, step := range []importStep{link, name} {
+	for _, step := range []importStep{external, link, name} {
 		if step != nil {
 			if err := step(user); err != nil {
 				return 0, err
@@ -93,13 +94,35 @@ func (c *ImportCase) judgeRow(d *Draft, row *importRow) (ImportVerdict, error) {
 // importStep gives a user one part of a row; nil: the user has it already.
 type importStep func(user *draftUser) error
 
-// imported returns the user whom a row names, nil where there is none. Without
-// an external id the username and the same password hash name one, so that the
-// same import again finds what it made.
+// imported returns the user whom a row is about, nil where there is none.
+// Somebody who signed in before the import is found by the identity or its
+// unionid, unless the product knows them by an id already.
 func (d *Draft) imported(row *importRow) (*draftUser, error) {
-	if row.ExternalID != "" {
-		return d.found(IndexExternalID, row.external)
+	if row.ExternalID == "" {
+		return d.importedByName(row)
 	}
+	user, err := d.found(IndexExternalID, row.external)
+	if err != nil || user != nil || row.proof.index.IsZero() {
+		return user, err
+	}
+	identity, err := d.identity(row.proof.index)
+	if err != nil {
+		return nil, err
+	}
+	if identity != nil {
+		user, err = d.linked(identity.UserID)
+	} else {
+		user, err = d.found(IndexUnionID, row.proof.union)
+	}
+	if err != nil || user == nil || !user.ExternalID.IsZero() {
+		return nil, err
+	}
+	return user, nil
+}
+
+// importedByName returns the user with the row's username and password hash, so
+// that the same import again finds what it made.
+func (d *Draft) importedByName(row *importRow) (*draftUser, error) {
 	user, err := d.found(IndexUsername, row.username)
 	if err != nil || user == nil || !user.ExternalID.IsZero() {
 		return nil, err
@@ -109,6 +132,14 @@ func (d *Draft) imported(row *importRow) (*draftUser, error) {
 		return nil, err
 	}
 	return user, nil
+}
+
+// importExternalID gives a user who has none the row's external id.
+func (d *Draft) importExternalID(user *draftUser, row *importRow) importStep {
+	if row.external.IsZero() || user != nil && !user.ExternalID.IsZero() {
+		return nil
+	}
+	return func(user *draftUser) error { return d.setHandle(user, IndexExternalID, row.external, row.ExternalID) }
 }
 
 // importIdentity judges a row's WeChat identity.
@@ -176,9 +207,5 @@ func (c *ImportCase) create(d *Draft, row *importRow) (*draftUser, error) {
 			return nil, err
 		}
 	}
-	user := d.create(row.newUser)
-	if row.ExternalID == "" {
-		return user, nil
-	}
-	return user, d.setHandle(user, IndexExternalID, row.external, row.ExternalID)
+	return d.create(row.newUser), nil
 }

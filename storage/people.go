@@ -70,8 +70,9 @@ type People interface {
 
 	// ImportUsers takes users of an earlier system: it links WeChat identities
 	// and accounts to users named by their external ids, making users where
-	// there are none. It is idempotent: a row that is already so is
-	// ImportUnchanged. One commit for the whole slice, of at most MaxImport
+	// there are none. A user without an external id whom the identity, or else
+	// its unionid, leads to already gets the row's. It is idempotent: a row that
+	// is already so is ImportUnchanged. One commit for the whole slice, of at most MaxImport
 	// rows. With dryRun it only says what would happen.
 	ImportUsers(ctx context.Context, rows []ImportRow, dryRun bool) ([]ImportVerdict, error)
 
@@ -224,7 +225,7 @@ type ImportVerdict int
 // nothing of the row was taken.
 const (
 	ImportCreated       ImportVerdict = iota + 1 // a new user
-	ImportLinked                                 // a new identity, unionid or username of a known user
+	ImportLinked                                 // a new identity, unionid, username or external id of a known user
 	ImportUnchanged                              // all of it was so already
 	ImportIdentityTaken                          // the identity belongs to another user
 	ImportUnionIDTaken                           // the unionid belongs to another user, or the identity has another one

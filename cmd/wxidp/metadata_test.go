@@ -54,8 +54,11 @@ func TestDiscovery(t *testing.T) {
 			t.Errorf("%s: %s", name, endpoint)
 		}
 		method := http.MethodPost
-		if name == "jwks_uri" {
+		switch name {
+		case "jwks_uri":
 			method = http.MethodGet
+		case "account_endpoint":
+			method = http.MethodPatch
 		}
 		if out := s.Do(method, endpoint, nil, phone()); out.Status == 404 || out.Status == 405 || out.Status >= 500 {
 			t.Errorf("%s: %v", name, out)

@@ -130,12 +130,6 @@ func TestOperationsManualIsComplete(t *testing.T) {
 			}
 		}
 	}
-	// Nothing that the server offers leads to these yet: phone, passwords,
-	// compaction.
-	for _, name := range []string{"wechat.token_kept", "wechat.token_refused", "storage.compact",
-		"password.upgrade_failed", "verifier.error", "verifier.breaker"} {
-		delete(names, name)
-	}
 	s := startServer(t)
 	s.SignIn("alice")
 	metric := regexp.MustCompile(`(?m)^# TYPE (wxidp_\w+)`)

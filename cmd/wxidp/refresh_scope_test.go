@@ -47,7 +47,7 @@ func TestThreat22ScopeWithdrawn(t *testing.T) {
 	s := startServer(t, manyPhones())
 	token := signIn(s, "alice").str("refresh_token")
 	only := signIn(s, "bob", "scope", "orders.read").str("refresh_token")
-	reload(s, "scopes: [openid, profile, wechat, orders.read]", "scopes: [openid, profile, wechat]",
+	reload(s, "scopes: [openid, profile, phone, wechat, roles, external_id, orders.read]", "scopes: [openid, profile, phone, wechat, roles, external_id]",
 		"default_scopes: [openid, profile, orders.read]", "default_scopes: [openid]")
 	out := refresh(s, token)
 	if out.Status != 200 || out.str("scope") != "openid profile" || claims(t, out.str("access_token"))["scope"] != "openid profile" {
@@ -58,8 +58,8 @@ func TestThreat22ScopeWithdrawn(t *testing.T) {
 	if out := refresh(s, out.str("refresh_token"), "scope", "openid orders.read"); out.Status != 200 || out.str("scope") != "openid" {
 		t.Errorf("a withdrawn scope asked for: %v", out)
 	}
-	reload(s, "scopes: [openid, profile, wechat]\n    default_scopes: [openid]\n    audience: ["+testAudience+"]\n  - client_id: shop-mini-2",
-		"scopes: [openid, profile, wechat, orders.read]\n    default_scopes: [openid]\n    audience: ["+testAudience+"]\n  - client_id: shop-mini-2")
+	reload(s, "scopes: [openid, profile, phone, wechat, roles, external_id]\n    default_scopes: [openid]\n    audience: ["+testAudience+"]\n  - client_id: shop-mini-2",
+		"scopes: [openid, profile, phone, wechat, roles, external_id, orders.read]\n    default_scopes: [openid]\n    audience: ["+testAudience+"]\n  - client_id: shop-mini-2")
 	if out := refresh(s, only); out.Status != 200 || out.str("scope") != "orders.read" {
 		t.Errorf("the scope is back: %v", out)
 	}

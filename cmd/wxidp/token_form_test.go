@@ -56,7 +56,7 @@ func TestThreat24GrantSmuggling(t *testing.T) {
 func TestThreat22SignInScope(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, manyPhones(), replacing("    default_scopes: [openid]\n", ""))
-	for _, ask := range []string{"admin", "openid admin", "OPENID", "openid,profile", "phone", "orders.*", "openid\tprofile",
+	for _, ask := range []string{"admin", "openid admin", "OPENID", "openid,profile", "address", "orders.*", "openid\tprofile",
 		strings.Repeat("a ", 30_000), strings.TrimSpace(distinctWords(16_000))} {
 		refused(t, s.Token(signInForm(s.Code(testAppID, "alice"), "scope", ask), phone()), 400, "invalid_scope")
 	}

@@ -23,3 +23,19 @@ export function withHeaders(headers) {
 export function signIn(config, jsCode, parameters = {}) {
   return client.genericGrantRequest(config, 'wechat_jscode', { js_code: jsCode, ...parameters });
 }
+
+/** Signs a user in by js_code and phone_code. */
+export function phoneSignIn(config, jsCode, phoneCode, parameters = {}) {
+  return client.genericGrantRequest(config, 'wechat_phone', { js_code: jsCode, phone_code: phoneCode, ...parameters });
+}
+
+/** Returns the OAuth error that a request ends with; request is not started before. */
+export async function refusal(request) {
+  try {
+    await request();
+  } catch (err) {
+    if (err instanceof client.ResponseBodyError) return err;
+    throw err;
+  }
+  throw new Error('the request succeeded');
+}

@@ -1,6 +1,6 @@
 // Starts the real program on free loopback ports and ends it by its own pid.
 
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { access, chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
@@ -9,19 +9,22 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 
 export const root = resolve(dirname(fileURLToPath(import.meta.url)), '..', '..');
 
 // What `wxidp dev` and the configuration of startServe have in common.
 export const appID = 'wx0123456789abcdef';
 export const miniProgram = 'shop-mini';
+export const appID2 = 'wxfedcba9876543210'; // of the same Open Platform account
+export const miniProgram2 = 'shop-mini-2';
 export const backend = 'orders-api';
 export const audience = 'https://api.shop.example';
 
 const startBudget = 30_000; // ms; a busy machine makes RSA keys slowly
 const stopBudget = 30_000;
 
-async function binary() {
+export async function binary() {
   const path = resolve(process.env.E2E_WXIDP_BIN ?? join(root, 'bin', 'wxidp'));
   try {
     await access(path);
@@ -44,14 +47,15 @@ export async function freePorts(count) {
   return ports;
 }
 
+/** The variables of this shell without WXIDP_ ones, which would be settings. */
+const environment = () => Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('WXIDP_')));
+
 /** One child process with what it wrote. */
 export class Program {
   output = '';
 
-  constructor(path, args) {
-    // Without the variables of this shell: WXIDP_ ones would be settings.
-    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('WXIDP_')));
-    this.child = spawn(path, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  constructor(path, args, variables = {}) {
+    this.child = spawn(path, args, { env: { ...environment(), ...variables }, stdio: ['ignore', 'pipe', 'pipe'] });
     this.exited = once(this.child, 'exit');
     this.exited.catch(() => {}); // a program that cannot be started is told by until()
     for (const stream of [this.child.stdout, this.child.stderr]) {
@@ -91,14 +95,34 @@ export class Program {
 
 const answers = async (url) => (await fetch(url)).ok;
 
-/** Returns a js_code, as wx.login would in the mini-program of a user. */
-async function login(simulator, user, appid) {
-  const response = await fetch(`${simulator}/control/login?format=text`, {
-    method: 'POST', body: new URLSearchParams({ appid, user }),
+/** Returns a code that the simulated WeChat makes: at login or phone. */
+async function code(simulator, path, parameters) {
+  const response = await fetch(`${simulator}/control/${path}?format=text`, {
+    method: 'POST', body: new URLSearchParams(parameters),
   });
   if (!response.ok) throw new Error(`simulator: ${response.status} ${await response.text()}`);
   return (await response.text()).trim();
 }
+
+/** What a test does to a running server and its WeChat. */
+const handles = (simulator, config) => ({
+  /** A js_code, as wx.login gives it to the mini-program of a user. */
+  login: (user, appid = appID) => code(simulator, 'login', { appid, user }),
+  /** A phone_code, as the phone number button gives it; phone is the user's number from now on. */
+  tap: (user, { appid = appID, phone } = {}) => code(simulator, 'phone', { appid, user, ...(phone && { phone }) }),
+  /** How many requests to one path reached WeChat. */
+  async weChatRequests(path) {
+    const response = await fetch(`${simulator}/control/requests?${new URLSearchParams({ path, format: 'text' })}`);
+    return Number(await response.text());
+  },
+  /** Runs a command of wxidp about the running server and returns what it prints. */
+  async command(args, input = '') {
+    const running = promisify(execFile)(await binary(), [...args, '--config', config], { env: environment(), timeout: startBudget });
+    running.child.stdin.on('error', () => {}); // it ended before it had read all
+    running.child.stdin.end(input);
+    return (await running).stdout;
+  },
+});
 
 /** Starts `wxidp dev` in a new folder. */
 export async function startDev() {
@@ -114,7 +138,7 @@ export async function startDev() {
     issuer,
     simulator,
     backendSecret: (await readFile(join(dir, 'dev', 'secrets', backend), 'utf8')).trim(),
-    login: (user, appid = appID) => login(simulator, user, appid),
+    ...handles(simulator, join(dir, 'dev', 'config.yaml')),
     output: () => program.output,
     async stop() {
       await program.stop();
@@ -159,7 +183,7 @@ ${config}`);
     dir,
     issuer,
     simulator,
-    login: (user, appid = appID) => login(simulator, user, appid),
+    ...handles(simulator, join(dir, 'config.yaml')),
     output: () => program.output,
     async stop() {
       await program.stop();

@@ -41,7 +41,7 @@ func (s *suite) imports() {
 	}
 	want := []storage.ImportVerdict{
 		storage.ImportCreated, storage.ImportLinked, storage.ImportUnchanged, storage.ImportIdentityTaken, storage.ImportUnionIDTaken, storage.ImportSameApp,
-		storage.ImportIdentityTaken, storage.ImportUnionIDTaken, storage.ImportDisabled, storage.ImportCreated, storage.ImportLinked, storage.ImportUnionIDTaken,
+		storage.ImportLinked, storage.ImportLinked, storage.ImportDisabled, storage.ImportCreated, storage.ImportLinked, storage.ImportUnionIDTaken,
 		storage.ImportUnionIDTaken,
 	}
 	commits, none := s.store.Stats().Commits, s.rows()
@@ -58,7 +58,7 @@ func (s *suite) imports() {
 		s.Errorf("%d commits", n)
 	}
 	again := slices.Clone(want)
-	for _, i := range []int{0, 1, 9, 10} {
+	for _, i := range []int{0, 1, 6, 7, 9, 10} {
 		again[i] = storage.ImportUnchanged
 	}
 	count := s.rows()
@@ -74,7 +74,10 @@ func (s *suite) imports() {
 		s.Errorf("sign-in after the import %+v, %+v", res, user)
 	}
 	s.wantIdentities(res.UserID, "o1", "o2", "o3")
-	s.wantIdentities(signedIn.UserID, "o-signed-in")
+	s.wantIdentities(signedIn.UserID, "o-signed-in", "o5")
+	if user := s.user(signedIn.UserID); user.ExternalID != "x-3" || user.Profile.Nickname != "nick of o-signed-in" {
+		s.Errorf("who signed in before the import is %+v", user)
+	}
 
 	if _, err := s.store.ImportUsers(s.Context(), make([]storage.ImportRow, storage.MaxImport+1), false); !errors.Is(err, storage.ErrTooLarge) {
 		s.Errorf("too many rows: %v", err)
