@@ -32,7 +32,7 @@ type ImportFault struct {
 // ImportResult counts what an import did or would do.
 type ImportResult struct {
 	Created   int `json:"created"`   // new users
-	Linked    int `json:"linked"`    // users who got an identity, unionid or username
+	Linked    int `json:"linked"`    // rows that gave a known user something
 	Unchanged int `json:"unchanged"` // rows of which all was so already
 	// UnionIDsNotKept counts rows whose unionid was left out because their
 	// app names no open platform.
@@ -86,9 +86,9 @@ func (r *ImportResult) count(verdict storage.ImportVerdict) string {
 	case storage.ImportUnchanged:
 		r.Unchanged++
 	case storage.ImportIdentityTaken:
-		return "this openid belongs to another user already; if both are one person, join them with `wxidp users merge`"
+		return "this openid belongs to a user with another external_id already; one person has one"
 	case storage.ImportUnionIDTaken:
-		return "this unionid belongs to another user already, or this openid has another unionid; if two users are one person, join them with `wxidp users merge`"
+		return "this unionid belongs to another user already, or this openid has another unionid; if both users are one person, join them with `wxidp users merge`"
 	case storage.ImportSameApp:
 		return "this external_id has another openid of the same appid already; a user has one of each app"
 	case storage.ImportUsernameTaken:

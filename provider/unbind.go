@@ -30,7 +30,9 @@ type PasswordChecker interface {
 // token comes with the request, and ends its families. A token may be stolen,
 // so the request also proves afresh who sends it: by a js_code of the client's
 // app, or by username and password. wechat_appid names the app whose identity
-// is to go; without it, the client's own.
+// is to go; without it, the client's own. everywhere=true removes those of all
+// apps: while one of another app bears the same unionid, a sign-in of the
+// removed one leads back to the account.
 func (p *Provider) Unbind(ctx context.Context, req Request) ([]byte, error) {
 	ctx, cancel := detached(ctx)
 	defer cancel()
@@ -39,32 +41,51 @@ func (p *Provider) Unbind(ctx context.Context, req Request) ([]byte, error) {
 		return nil, err
 	}
 	form := req.HTTP.PostForm
+	everywhere := form.Get("everywhere") == "true"
 	appID := form.Get("wechat_appid")
-	if appID == "" {
+	switch {
+	case everywhere && appID != "", !everywhere && form.Get("everywhere") != "" && form.Get("everywhere") != "false":
+		return nil, fail(InvalidRequest, msgParamMalformed.with("everywhere")).reason("malformed_everywhere")
+	case appID == "":
 		appID = token.client.WeChatAppID
 	}
 	if err := p.proveAgain(ctx, req, token); err != nil {
 		return nil, err
 	}
-	identity, err := p.removable(ctx, token.Subject, appID)
+	removed, err := p.removable(ctx, token.Subject, appID, everywhere)
 	if err != nil {
 		return nil, err
 	}
-	verdict, err := p.store.Unbind(ctx, token.Subject, identity)
-	if err != nil {
-		return nil, err
+	var appIDs []string
+	for _, identity := range removed {
+		if err := p.unbind(ctx, token.Subject, identity); err != nil {
+			return nil, err
+		}
+		appIDs = append(appIDs, identity.appID)
+		p.info(ctx, req, "identity.unbound", slog.String("sub", token.Subject),
+			slog.String("client_id", token.ClientID), slog.String("wechat_appid", identity.appID))
 	}
-	switch verdict {
-	case storage.UnbindOK:
-	case storage.UnbindLastWayIn:
-		return nil, fail(LastWayIn, msgLastWayIn).reason("last_way_in")
-	default:
-		return nil, fail(InvalidRequest, msgNotBound).reason("not_bound")
-	}
-	p.info(ctx, req, "identity.unbound", slog.String("sub", token.Subject),
-		slog.String("client_id", token.ClientID), slog.String("wechat_appid", appID))
-	out := appendString([]byte(`{"unbound":true,"wechat_appid":`), appID)
+	out := appendStrings([]byte(`{"unbound":true,"wechat_appids":`), appIDs)
 	return append(out, "}\n"...), nil
+}
+
+// boundIdentity is one WeChat identity of a user.
+type boundIdentity struct {
+	index storage.Digest
+	appID string
+}
+
+func (p *Provider) unbind(ctx context.Context, userID string, identity boundIdentity) error {
+	verdict, err := p.store.Unbind(ctx, userID, identity.index)
+	switch {
+	case err != nil:
+		return err
+	case verdict == storage.UnbindLastWayIn:
+		return fail(LastWayIn, msgLastWayIn).reason("last_way_in")
+	case verdict != storage.UnbindOK:
+		return fail(InvalidRequest, msgNotBound).reason("not_bound")
+	}
+	return nil
 }
 
 // proveAgain checks that the sender of the request is the token's user.
@@ -117,27 +138,32 @@ func (p *Provider) proveByPassword(ctx context.Context, req Request, token activ
 	return fail(InvalidGrant, msgWrongCredentials).reason("proof_of_another_user")
 }
 
-// removable returns the index of the user's identity in an app if the user can
-// do without it.
-func (p *Provider) removable(ctx context.Context, userID, appID string) (storage.Digest, error) {
+// removable returns the user's identity in an app, or those of all apps, if the
+// user can do without.
+func (p *Provider) removable(ctx context.Context, userID, appID string, everywhere bool) ([]boundIdentity, error) {
 	identities, err := p.store.Identities(ctx, userID)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		return storage.Digest{}, err
+		return nil, err
 	}
+	var owner storage.User
+	var out []boundIdentity
 	for _, identity := range identities {
-		if identity.AppID != appID {
+		if !everywhere && identity.AppID != appID {
 			continue
 		}
 		user, index, err := p.store.IdentityUser(ctx, identity.AppID, identity.WeChatOpenID)
 		if err != nil {
-			return storage.Digest{}, err
+			return nil, err
 		}
-		if len(identities) == 1 && !p.settings().opens(user) {
-			return storage.Digest{}, fail(LastWayIn, msgLastWayIn).reason("last_way_in")
-		}
-		return index, nil
+		owner, out = user, append(out, boundIdentity{index, identity.AppID})
 	}
-	return storage.Digest{}, fail(InvalidRequest, msgNotBound).reason("not_bound")
+	switch {
+	case len(out) == 0:
+		return nil, fail(InvalidRequest, msgNotBound).reason("not_bound")
+	case len(out) == len(identities) && !p.settings().opens(owner):
+		return nil, fail(LastWayIn, msgLastWayIn).reason("last_way_in")
+	}
+	return out, nil
 }
 
 // opens reports whether a user without any WeChat identity could sign in as

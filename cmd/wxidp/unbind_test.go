@@ -28,7 +28,7 @@ func TestUnbind(t *testing.T) {
 		t.Fatal("not bound")
 	}
 	out := unbind(s, first.str("access_token"), "js_code", s.Code(testAppID, "ming"))
-	if out.Status != http.StatusOK || out.JSON["unbound"] != true || out.str("wechat_appid") != testAppID || out.Header.Get("Cache-Control") != "no-store" {
+	if out.Status != http.StatusOK || out.JSON["unbound"] != true || strings.Join(list(out.JSON["wechat_appids"]), " ") != testAppID || out.Header.Get("Cache-Control") != "no-store" {
 		t.Fatalf("%v", out)
 	}
 	refused(t, refresh(s, first.str("refresh_token")), http.StatusBadRequest, "invalid_grant")
@@ -56,6 +56,40 @@ func TestUnbind(t *testing.T) {
 	}
 }
 
+// TestUnbindEverywhere: while one app of an open platform is bound, the unionid
+// leads the others back; everywhere=true leaves none.
+func TestUnbindEverywhere(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, manyPhones())
+	account := addAccount(s, "ming")
+	bound := tryBind(s, "ming", "ming", testPassword)
+	secondApp := func() answer {
+		return s.Token(pairs("grant_type", "wechat_jscode", "client_id", "shop-mini-2", "js_code", s.Code(testApp2, "ming")), phone())
+	}
+	second := secondApp()
+	if sub(t, bound) != account || sub(t, second) != account {
+		t.Fatal("not one account")
+	}
+	// Of a lone user, not even one app stays behind.
+	lone := signIn(s, "alice")
+	s.Token(pairs("grant_type", "wechat_jscode", "client_id", "shop-mini-2", "js_code", s.Code(testApp2, "alice")), phone())
+	refused(t, unbind(s, lone.str("access_token"), "js_code", s.Code(testAppID, "alice"), "everywhere", "true"), http.StatusConflict, "last_way_in")
+	if !userInfoOK(s, lone.str("access_token")) {
+		t.Error("a refused unbinding ended a sign-in")
+	}
+
+	out := unbind(s, bound.str("access_token"), "js_code", s.Code(testAppID, "ming"), "everywhere", "true")
+	if out.Status != http.StatusOK || len(list(out.JSON["wechat_appids"])) != 2 {
+		t.Fatalf("%v", out)
+	}
+	if userInfoOK(s, bound.str("access_token")) || userInfoOK(s, second.str("access_token")) {
+		t.Error("a sign-in is alive")
+	}
+	if sub(t, signIn(s, "ming")) == account || sub(t, secondApp()) == account {
+		t.Error("a WeChat user still leads to the account")
+	}
+}
+
 // TestThreat72Unbinding: a stolen access token is not enough, and the last way
 // in stays.
 func TestThreat72Unbinding(t *testing.T) {
@@ -80,6 +114,8 @@ func TestThreat72Unbinding(t *testing.T) {
 		"another's password":     {[]string{"username", "hong", "password", testPassword}, 400, "invalid_grant"},
 		"no username":            {[]string{"password", testPassword}, 400, "invalid_request"},
 		"app without identity":   {[]string{"username", "ming", "password", testPassword, "wechat_appid", testApp2}, 400, "invalid_request"},
+		"app and everywhere":     {[]string{"username", "ming", "password", testPassword, "wechat_appid", testAppID, "everywhere", "true"}, 400, "invalid_request"},
+		"everywhere is not yes":  {[]string{"username", "ming", "password", testPassword, "everywhere", "yes"}, 400, "invalid_request"},
 		"app that nobody has":    {[]string{"username", "ming", "password", testPassword, "wechat_appid", "wx"}, 400, "invalid_request"},
 	} {
 		out := unbind(s, bound, row.form...)

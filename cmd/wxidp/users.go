@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -165,8 +167,8 @@ func printPerson(w io.Writer, p *accounts.Person) error {
 	line("phone verified", when(p.PhoneVerifiedAt))
 	line("external id", printable(p.ExternalID))
 	line("roles", printable(strings.Join(p.Roles, ", ")))
-	for name, value := range p.Claims {
-		line("claim "+printable(name), printable(string(value)))
+	for _, name := range slices.Sorted(maps.Keys(p.Claims)) {
+		line("claim "+printable(name), printable(string(p.Claims[name])))
 	}
 	if len(p.Identities) > 0 {
 		fmt.Fprintln(table, "\nAPPID\tOPENID\tUNIONID\tOPEN PLATFORM\tLINKED")

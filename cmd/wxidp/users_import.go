@@ -41,8 +41,9 @@ or an account with a username and password hash, or both.
                   an argon2id one at the next sign-in
 
 csv has a header line with these names, in any order; ndjson has one object per
-line. Rows of one external_id are one user. A user who signs in later with an
-imported openid is that user; the product finds its id in the claim external_id.
+line. Rows of one external_id are one user. Whoever signs in with an imported
+openid, before the import or after it, is that user; the product finds its id in
+the claim external_id.
 
 Rows that cannot be taken are listed by line and the others are taken; the exit
 status is 1 then. The same file may be imported again: what is there already
@@ -50,7 +51,7 @@ stays as it is, passwords included. After an interruption --from-line goes on
 where it was.`,
 		Example: `  wxidp users import users.csv
   wxidp users import users.ndjson --faults faults.txt
-  mysql -B … | my-converter | wxidp users import - --format ndjson`,
+  zcat users.ndjson.gz | wxidp users import -`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			run.name = args[0]

@@ -109,7 +109,7 @@ test('unbinding wants fresh proof and ends what was signed in', async () => {
     assert.equal(body.error, error);
   }
   const done = await unbind(bound.access_token, { js_code: await server.login('hong') });
-  assert.deepEqual(done, { status: 200, body: { unbound: true, wechat_appid: appID } });
+  assert.deepEqual(done, { status: 200, body: { unbound: true, wechat_appids: [appID] } });
   assert.equal(await active(bound.access_token), false);
   assert.equal((await refusal(() => client.refreshTokenGrant(config, bound.refresh_token))).error, 'invalid_grant');
   const bare = await signIn(config, await server.login('hong'), { scope: 'profile' });
@@ -129,13 +129,19 @@ test("another app's WeChat user goes by wechat_appid, and a unionid leads it bac
   const second = await signIn(config2, await server.login('ming', appID2));
   assert.equal(second.claims().sub, bound.claims().sub);
   const parameters = { username: 'ming', password, wechat_appid: appID2 };
-  assert.deepEqual(await unbind(token, parameters), { status: 200, body: { unbound: true, wechat_appid: appID2 } });
+  assert.deepEqual(await unbind(token, parameters), { status: 200, body: { unbound: true, wechat_appids: [appID2] } });
   assert.equal(await active(second.access_token), false);
   assert.equal(await active(token), true);
   const again = await unbind(token, parameters);
   assert.equal(again.status, 400);
   assert.equal(again.body.error, 'invalid_request');
   assert.equal((await signIn(config2, await server.login('ming', appID2))).claims().sub, bound.claims().sub);
+
+  // Everywhere at once, nothing leads back.
+  const all = await unbind(token, { username: 'ming', password, everywhere: 'true' });
+  assert.equal(all.status, 200);
+  assert.deepEqual(all.body.wechat_appids.toSorted(), [appID, appID2].toSorted());
+  assert.notEqual((await signIn(config2, await server.login('ming', appID2))).claims().sub, bound.claims().sub);
 });
 
 test('auto_create: false lets nobody in without an account', async (t) => {

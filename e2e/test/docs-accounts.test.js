@@ -53,7 +53,7 @@ for (const document of documents) {
     assert.equal(wrong.error, 'invalid_grant');
     assert.ok(added.includes(bound.sub) && bound.nickname);
     assert.deepEqual(silent, { sub: bound.sub });
-    assert.deepEqual(unbound, { unbound: true, wechat_appid: appID });
+    assert.deepEqual(unbound, { unbound: true, wechat_appids: [appID] });
     assert.equal(last.error, 'last_way_in');
     assert.deepEqual(before, { sub: bob.sub });
     for (const user of [bob, carol]) assert.equal(user.phone_number_verified, true);

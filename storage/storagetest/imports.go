@@ -79,6 +79,16 @@ func (s *suite) imports() {
 		s.Errorf("who signed in before the import is %+v", user)
 	}
 
+	// Two who signed in before the import, of whom a row makes one.
+	for _, in := range []storage.SignIn{request("o-a"), union(otherApp, "o-b", platform, "u-b")} {
+		s.wantOK(in)
+	}
+	if got := run(row(appID, "o-a", "u-b", "x-9")); got[0] != storage.ImportUnionIDTaken {
+		s.Errorf("verdict %d", got[0])
+	}
+	if user, err := s.store.UserBy(s.Context(), storage.IndexExternalID, "x-9"); !errors.Is(err, storage.ErrNotFound) {
+		s.Errorf("%+v, %v", user, err)
+	}
 	if _, err := s.store.ImportUsers(s.Context(), make([]storage.ImportRow, storage.MaxImport+1), false); !errors.Is(err, storage.ErrTooLarge) {
 		s.Errorf("too many rows: %v", err)
 	}
