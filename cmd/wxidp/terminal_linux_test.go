@@ -86,13 +86,14 @@ func TestEraseAsks(t *testing.T) {
 func TestProgress(t *testing.T) {
 	keyboard, terminal := openTerminal(t)
 	p := newProgress(terminal)
+	p.every = time.Hour
 	p.show("%d rows", 1)
 	p.show("%d rows", 2) // too soon
 	p.clear()
 	p.show("%d rows", 3)
-	buffer := make([]byte, 256)
-	n, err := keyboard.Read(buffer)
-	if got := string(buffer[:n]); err != nil || got != "\r\x1b[K1 rows\r\x1b[K\r\x1b[K3 rows" {
+	const want = "\r\x1b[K1 rows\r\x1b[K\r\x1b[K3 rows"
+	got := make([]byte, len(want)) // a terminal gives what it has, in pieces
+	if _, err := io.ReadFull(keyboard, got); err != nil || string(got) != want {
 		t.Errorf("%q, %v", got, err)
 	}
 	var log bytes.Buffer
