@@ -43,6 +43,7 @@ type Credentials struct {
 // by ExternalID if it lives in the product's own account system.
 type Result struct {
 	UserID string
+	Epoch  uint32 // of the UserID: a binding that comes after another change of the password is void
 
 	ExternalID string
 	Profile    storage.Profile
@@ -53,7 +54,7 @@ type Result struct {
 // The Profile is for an ExternalID that is new, and may be empty.
 func (r Result) Binding() *storage.Binding {
 	if r.UserID != "" {
-		return &storage.Binding{UserID: r.UserID}
+		return &storage.Binding{UserID: r.UserID, Epoch: r.Epoch}
 	}
 	return &storage.Binding{ExternalID: r.ExternalID, Attributes: r.Attributes, Profile: r.Profile}
 }
@@ -170,7 +171,7 @@ func (a *Authenticator) checkHere(ctx context.Context, username string, c Creden
 	if match.Upgrade {
 		a.upgrade(ctx, account, c)
 	}
-	return Result{UserID: account.UserID}, nil
+	return Result{UserID: account.UserID, Epoch: account.Epoch}, nil
 }
 
 // judge returns why an account does not open, "" if it does.

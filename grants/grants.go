@@ -25,6 +25,8 @@ type Request struct {
 	RequireKnown bool
 	// KeepSessionKey: some client is there that may use WeChat's session_key.
 	KeepSessionKey bool
+	// TakesPhone: the client may have phone numbers recorded.
+	TakesPhone bool
 	// RemoteIP is the caller's address as far as trusted proxies vouch for it.
 	RemoteIP netip.Addr
 	ID       string // of the request, for logs

@@ -43,7 +43,11 @@ func (g *WeChatJSCode) Prove(ctx context.Context, req Request) (Subject, error) 
 	if err != nil {
 		return Subject{}, err
 	}
-	if req.Param("phone_code") != "" {
+	phone := req.Param("phone_code") != ""
+	if phone && !req.TakesPhone {
+		return Subject{}, &Refusal{Kind: ForeignParameter, Param: "phone_code"}
+	}
+	if phone {
 		if err := checkPhone(req); err != nil {
 			return Subject{}, err
 		}
@@ -67,7 +71,7 @@ func (g *WeChatJSCode) Prove(ctx context.Context, req Request) (Subject, error) 
 		}
 		subject.AMR = append(subject.AMR, "pwd")
 	}
-	if req.Param("phone_code") != "" {
+	if phone {
 		if err := g.Phones.prove(ctx, req, user.Identity, &subject); err != nil {
 			return Subject{}, err
 		}

@@ -56,6 +56,14 @@ func (e *exchange) PhoneNumber(_ context.Context, _, _, weChatOpenID string) (we
 	return e.phone, e.phoneErr
 }
 
+func (e *exchange) User(context.Context, string) (storage.User, error) {
+	return storage.User{}, storage.ErrNotFound
+}
+
+func (e *exchange) UserBy(context.Context, storage.IndexKind, string) (storage.User, error) {
+	return storage.User{}, storage.ErrNotFound
+}
+
 func (e *exchange) SignInUser(_ context.Context, identity storage.Identity) (storage.User, error) {
 	user, ok := e.known[identity.WeChatOpenID]
 	if !ok {

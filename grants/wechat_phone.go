@@ -23,10 +23,13 @@ type PhoneExchanger interface {
 	PhoneNumber(ctx context.Context, appid, phoneCode, weChatOpenID string) (wechat.Phone, error)
 }
 
-// UserFinder finds the user whom a sign-in of a WeChat identity leads to, or
-// returns storage.ErrNotFound.
+// UserFinder finds users: the one whom a sign-in of a WeChat identity leads to,
+// the one with an id, and the one with an external id. Each returns
+// storage.ErrNotFound where there is none.
 type UserFinder interface {
 	SignInUser(ctx context.Context, identity storage.Identity) (storage.User, error)
+	User(ctx context.Context, id string) (storage.User, error)
+	UserBy(ctx context.Context, kind storage.IndexKind, value string) (storage.User, error)
 }
 
 // PhoneCodes finds out by the code of a phone button which number WeChat has
@@ -52,8 +55,8 @@ func checkPhone(req Request) error {
 // prove adds the number to the subject. Where the user has a verified number
 // already, it asks WeChat only if the request is to change it.
 func (p *PhoneCodes) prove(ctx context.Context, req Request, identity storage.Identity, subject *Subject) error {
-	if req.Param("phone_change") != "true" && subject.Bind == nil {
-		user, err := p.Users.SignInUser(ctx, identity)
+	if req.Param("phone_change") != "true" {
+		user, err := p.user(ctx, identity, subject.Bind)
 		if err == nil && user.Phone != "" {
 			return nil
 		}
@@ -70,9 +73,20 @@ func (p *PhoneCodes) prove(ctx context.Context, req Request, identity storage.Id
 	if err != nil {
 		return err
 	}
-	subject.Phone = &storage.PhoneProof{E164: phone.E164, VerifiedAt: phone.Timestamp}
+	subject.Phone = &storage.PhoneProof{E164: phone.E164, VerifiedAt: phone.Timestamp, Change: req.Param("phone_change") == "true"}
 	subject.AMR = append(subject.AMR, amrPhone)
 	return nil
+}
+
+// user is who the sign-in is going to be.
+func (p *PhoneCodes) user(ctx context.Context, identity storage.Identity, bind *storage.Binding) (storage.User, error) {
+	switch {
+	case bind == nil:
+		return p.Users.SignInUser(ctx, identity)
+	case bind.UserID != "":
+		return p.Users.User(ctx, bind.UserID)
+	}
+	return p.Users.UserBy(ctx, storage.IndexExternalID, bind.ExternalID)
 }
 
 // WeChatPhone proves a user by js_code and phone_code: the number names the

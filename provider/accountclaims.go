@@ -60,10 +60,10 @@ func (s *snapshot) mayRelease(scope string) bool {
 	switch scope {
 	case scopeOpenID, scopeProfile, scopePhone, scopeWeChat, ScopeWeChatData:
 		return false
-	case scopeRoles, scopeExternalID:
+	case scopeExternalID:
 		return true
 	}
-	return s.AccountClaims
+	return s.AccountClaims // nobody else could renew roles or take them back
 }
 
 // appendClaims writes claims as further members of a JSON object.

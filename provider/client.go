@@ -13,6 +13,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/ory/fosite"
 
+	"github.com/wxidp/wxidp/grants"
 	"github.com/wxidp/wxidp/storage"
 )
 
@@ -78,6 +79,11 @@ func (c *Client) prepare(issuer string) error {
 // may reports whether the client may use a grant type. Comparison is exact:
 // fosite's Arguments.Has folds case.
 func (c *Client) may(grantType string) bool { return slices.Contains(c.GrantTypes, grantType) }
+
+// takesPhone reports whether the client has a use for phone numbers.
+func (c *Client) takesPhone() bool {
+	return slices.Contains(c.Scopes, scopePhone) || c.may(grants.TypeWeChatPhone)
+}
 
 // overlaps reports whether two audiences have a value in common.
 func overlaps(a, b []string) bool {

@@ -71,6 +71,7 @@ type Error struct {
 	Scope  string // the scope that an insufficient_scope lacks
 
 	LogReason string // one stable word for the log
+	Subject   string // the user concerned; for the log only
 	Cause     error  // for the log only
 }
 
@@ -183,10 +184,12 @@ func fromAccounts(e *accounts.Error) *Error {
 		}
 		return fail(InvalidRequest, message.with(e.Param)).reason("invalid_" + e.Param)
 	case accounts.WrongCredentials:
-		return fail(InvalidGrant, msgWrongCredentials).reason("password_" + e.Reason)
+		wrong := fail(InvalidGrant, msgWrongCredentials).reason("password_" + e.Reason)
+		wrong.Subject = e.UserID
+		return wrong
 	case accounts.Limited:
 		limited := Limited("password_"+e.Scope, e.RetryAfter)
-		limited.Message = msgPasswordLimited
+		limited.Message, limited.Subject = msgPasswordLimited, e.UserID
 		return limited
 	case accounts.Busy:
 		return fail(TemporarilyUnavailable, msgPasswordBusy).reason("password_busy").retry(e.RetryAfter)

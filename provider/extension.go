@@ -83,6 +83,7 @@ func (h *proofGrants) HandleTokenEndpointRequest(ctx context.Context, requester 
 		WeChatAppID:    sess.client.WeChatAppID,
 		RequireKnown:   sess.client.RequireKnown,
 		KeepSessionKey: sess.client.keepSessionKey,
+		TakesPhone:     sess.client.takesPhone(),
 		RemoteIP:       sess.req.RemoteIP,
 		ID:             sess.req.ID,
 	})

@@ -86,8 +86,8 @@ var (
 		"This client assertion lives too long. Let exp be at most one hour ahead.",
 		"该客户端断言的有效期过长，exp 最多为一小时之后。"}
 	msgParamForeign = Message{
-		"This grant does not take the form parameter {}.",
-		"该 grant_type 不接受表单参数 {}。"}
+		"This grant does not take the form parameter {}, or not from this client: a phone_code needs the scope phone or the grant wechat_phone in the client's configuration.",
+		"该 grant_type 或该客户端不接受表单参数 {}：phone_code 需要客户端配置有 scope phone 或授权类型 wechat_phone。"}
 	msgCodeUsed = Message{
 		"This js_code was presented before. Call wx.login again and send the new code once.",
 		"该 js_code 已提交过。请重新调用 wx.login，并且每个 code 只提交一次。"}
@@ -103,6 +103,9 @@ var (
 	msgWrongCredentials = Message{
 		"Username or password is wrong. The js_code is spent: call wx.login again before the next try.",
 		"用户名或密码错误。该 js_code 已使用，重试前请重新调用 wx.login。"}
+	msgWrongPassword = Message{
+		"Username or password is wrong, or of another account than the access token's.",
+		"用户名或密码错误，或不属于该 access_token 的账号。"}
 	msgPasswordLimited = Message{
 		"Too many wrong passwords. Wait as long as Retry-After says; the right password is not taken before either.",
 		"密码错误次数过多。请按 Retry-After 的秒数等待；在此之前正确的密码也不会被接受。"}
@@ -134,8 +137,8 @@ var (
 		"The account has no WeChat user of that mini-program.",
 		"该账号没有绑定此小程序的微信用户。"}
 	msgLastWayIn = Message{
-		"This is the only way into the account, and removing it would lock the user out. Add another way first: a password, a phone number or another mini-program.",
-		"这是登录该账号的唯一方式，解绑后将无法登录。请先添加其他方式：密码、手机号或另一个小程序。"}
+		"This is the only way into the account, and removing it would lock the user out. Bind an account with a username and password first.",
+		"这是登录该账号的唯一方式，解绑后将无法登录。请先绑定带用户名和密码的账号。"}
 	msgMockCode = Message{
 		"This is the developer tool's mock code. Open the project with a real appid and call wx.login again.",
 		"这是开发者工具的模拟 code。请使用真实 appid 打开项目后重新调用 wx.login。"}

@@ -52,40 +52,27 @@ func (p *Provider) Unbind(ctx context.Context, req Request) ([]byte, error) {
 	if err := p.proveAgain(ctx, req, token); err != nil {
 		return nil, err
 	}
-	removed, err := p.removable(ctx, token.Subject, appID, everywhere)
+	removed, appIDs, err := p.identitiesIn(ctx, token.Subject, appID, everywhere)
 	if err != nil {
 		return nil, err
 	}
-	var appIDs []string
-	for _, identity := range removed {
-		if err := p.unbind(ctx, token.Subject, identity); err != nil {
-			return nil, err
-		}
-		appIDs = append(appIDs, identity.appID)
+	verdict, err := p.store.Unbind(ctx, storage.Unbinding{
+		UserID: token.Subject, Identities: removed, WaysIn: p.settings().waysIn(),
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case verdict == storage.UnbindLastWayIn:
+		return nil, fail(LastWayIn, msgLastWayIn).reason("last_way_in")
+	case verdict != storage.UnbindOK:
+		return nil, fail(InvalidRequest, msgNotBound).reason("not_bound")
+	}
+	for _, appID := range appIDs {
 		p.info(ctx, req, "identity.unbound", slog.String("sub", token.Subject),
-			slog.String("client_id", token.ClientID), slog.String("wechat_appid", identity.appID))
+			slog.String("client_id", token.ClientID), slog.String("wechat_appid", appID))
 	}
 	out := appendStrings([]byte(`{"unbound":true,"wechat_appids":`), appIDs)
 	return append(out, "}\n"...), nil
-}
-
-// boundIdentity is one WeChat identity of a user.
-type boundIdentity struct {
-	index storage.Digest
-	appID string
-}
-
-func (p *Provider) unbind(ctx context.Context, userID string, identity boundIdentity) error {
-	verdict, err := p.store.Unbind(ctx, userID, identity.index)
-	switch {
-	case err != nil:
-		return err
-	case verdict == storage.UnbindLastWayIn:
-		return fail(LastWayIn, msgLastWayIn).reason("last_way_in")
-	case verdict != storage.UnbindOK:
-		return fail(InvalidRequest, msgNotBound).reason("not_bound")
-	}
-	return nil
 }
 
 // proveAgain checks that the sender of the request is the token's user.
@@ -138,43 +125,31 @@ func (p *Provider) proveByPassword(ctx context.Context, req Request, token activ
 	return fail(InvalidGrant, msgWrongCredentials).reason("proof_of_another_user")
 }
 
-// removable returns the user's identity in an app, or those of all apps, if the
-// user can do without.
-func (p *Provider) removable(ctx context.Context, userID, appID string, everywhere bool) ([]boundIdentity, error) {
+// identitiesIn returns the user's identity in an app, or those of all apps.
+func (p *Provider) identitiesIn(ctx context.Context, userID, appID string, everywhere bool) (indexes []storage.Digest, appIDs []string, err error) {
 	identities, err := p.store.Identities(ctx, userID)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		return nil, err
+		return nil, nil, err
 	}
-	var owner storage.User
-	var out []boundIdentity
 	for _, identity := range identities {
 		if !everywhere && identity.AppID != appID {
 			continue
 		}
-		user, index, err := p.store.IdentityUser(ctx, identity.AppID, identity.WeChatOpenID)
+		_, index, err := p.store.IdentityUser(ctx, identity.AppID, identity.WeChatOpenID)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		owner, out = user, append(out, boundIdentity{index, identity.AppID})
+		indexes, appIDs = append(indexes, index), append(appIDs, identity.AppID)
 	}
-	switch {
-	case len(out) == 0:
-		return nil, fail(InvalidRequest, msgNotBound).reason("not_bound")
-	case len(out) == len(identities) && !p.settings().opens(owner):
-		return nil, fail(LastWayIn, msgLastWayIn).reason("last_way_in")
+	if len(indexes) == 0 {
+		return nil, nil, fail(InvalidRequest, msgNotBound).reason("not_bound")
 	}
-	return out, nil
+	return indexes, appIDs, nil
 }
 
-// opens reports whether a user without any WeChat identity could sign in as
-// things are configured: by a password that is checked here or by the
-// product's account system, or by a phone number that is the account's all.
-func (s *snapshot) opens(user storage.User) bool {
-	if s.AccountClaims {
-		return user.ExternalID != ""
-	}
-	if user.Username != "" && user.HasPassword {
-		return true
-	}
-	return s.phoneSignIn && user.Phone != "" && user.Username == "" && user.ExternalID == ""
+// waysIn are the ways into an account without a WeChat identity as things are
+// configured: a password that is checked here or by the product's account
+// system, or a phone number that is the account's all.
+func (s *snapshot) waysIn() storage.WaysIn {
+	return storage.WaysIn{Password: !s.AccountClaims, ExternalID: s.AccountClaims, Phone: s.phoneSignIn}
 }

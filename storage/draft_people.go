@@ -117,34 +117,49 @@ func (d *Draft) SetPassword(userID, oldHash, newHash string, endFamilies bool) (
 	return true, nil
 }
 
-// Unbind drafts the removal of an identity from a user, and the end of the
-// families that were signed in with it. Where the user has more families than
+// Unbind drafts the removal of identities from a user, and the end of the
+// families that were signed in with them. Where the user has more families than
 // an operation looks at, all of the user's families end.
-func (d *Draft) Unbind(userID string, index Digest) (UnbindVerdict, error) {
-	identity, err := d.identity(index)
-	if err != nil {
-		return 0, err
+func (d *Draft) Unbind(in Unbinding) (UnbindVerdict, error) {
+	list := make([]*draftIdentity, len(in.Identities))
+	for i, index := range in.Identities {
+		identity, err := d.identity(index)
+		if err != nil {
+			return 0, err
+		}
+		if identity == nil || identity.UserID != in.UserID {
+			return UnbindMissing, nil
+		}
+		list[i] = identity
 	}
-	if identity == nil || identity.UserID != userID {
+	if len(list) == 0 {
 		return UnbindMissing, nil
 	}
-	user, err := d.linked(userID)
+	user, err := d.linked(in.UserID)
 	if err != nil {
 		return 0, err
 	}
-	if !user.hasWayInBeside(index) {
+	if !user.opensWithout(in.Identities, in.WaysIn) {
 		return UnbindLastWayIn, nil
 	}
-	if err := d.unlink(identity, user); err != nil {
-		return 0, err
+	for _, identity := range list {
+		if err := d.unlink(identity, user); err != nil {
+			return 0, err
+		}
 	}
-	return UnbindOK, d.endFamiliesOf(user, index, RevokedForUnbind)
+	return UnbindOK, d.endFamiliesOf(user, in.Identities, RevokedForUnbind)
 }
 
-// hasWayInBeside reports whether the user could sign in without an identity.
-func (u *UserRecord) hasWayInBeside(identity Digest) bool {
-	return u.Identities.Remove(identity).Len() > 0 || !u.Username.IsZero() && len(u.Password) > 0 ||
-		!u.ExternalID.IsZero() || !u.Phone.IsZero()
+// opensWithout reports whether the user could sign in without the identities.
+func (u *UserRecord) opensWithout(identities []Digest, ways WaysIn) bool {
+	rest := u.Identities
+	for _, index := range identities {
+		rest = rest.Remove(index)
+	}
+	return rest.Len() > 0 ||
+		ways.Password && !u.Username.IsZero() && len(u.Password) > 0 ||
+		ways.ExternalID && !u.ExternalID.IsZero() ||
+		ways.Phone && !u.Phone.IsZero() && u.Username.IsZero() && u.ExternalID.IsZero()
 }
 
 // Erase drafts the end of a user: nothing leads to them any more, and nothing
@@ -220,6 +235,8 @@ func (d *Draft) Merge(fromID, intoID string) (MergeResult, error) {
 		}
 	}
 	switch {
+	case from.Disabled || into.Disabled: // it would lift a ban, or spread one
+		return MergeResult{Verdict: MergeDisabled}, nil
 	case !from.Username.IsZero() && !into.Username.IsZero():
 		return MergeResult{Verdict: MergeBothUsernames}, nil
 	case !from.Phone.IsZero() && !into.Phone.IsZero():

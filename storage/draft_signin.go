@@ -135,7 +135,7 @@ func (j *signInJudge) findCurrent() (SignInVerdict, error) {
 	if j.identity != nil {
 		j.current, err = j.d.linked(j.identity.UserID)
 	} else {
-		j.current, err = j.d.found(IndexUnionID, j.proof.union)
+		j.current, err = j.byUnionID()
 	}
 	if err != nil {
 		return 0, err
@@ -146,6 +146,25 @@ func (j *signInJudge) findCurrent() (SignInVerdict, error) {
 	}
 	j.target = j.current
 	return SignInOK, nil
+}
+
+// byUnionID returns the user whom the unionid of an unknown identity leads to.
+// One who has an identity of the same app is somebody else's: WeChat has one
+// openid for a person and an app.
+func (j *signInJudge) byUnionID() (*draftUser, error) {
+	user, err := j.d.found(IndexUnionID, j.proof.union)
+	if err != nil || user == nil {
+		return nil, err
+	}
+	clash, err := j.d.hasApp(user, j.AppID)
+	if err != nil {
+		return nil, err
+	}
+	if clash {
+		j.res.Conflict, j.res.ConflictUserID = true, user.id
+		return nil, nil
+	}
+	return user, nil
 }
 
 // findTarget finds or makes the user who signs in.
@@ -173,7 +192,7 @@ func (j *signInJudge) findAccount() (SignInVerdict, error) {
 	var err error
 	if j.Bind.UserID != "" {
 		account, err = j.d.user(j.Bind.UserID)
-		if err == nil && (account == nil || account.Retired) {
+		if err == nil && (account == nil || account.Retired || account.Epoch != j.Bind.Epoch && !account.Disabled) {
 			return SignInAccountMissing, nil
 		}
 	} else {
@@ -203,13 +222,14 @@ func (j *signInJudge) findAccount() (SignInVerdict, error) {
 
 // findPhoneOwner lets a number open its user's account to an identity that has
 // none of its own to lose. A number is weak proof, since carriers give it to
-// others: it opens nothing that has another way in or is in use.
+// others: it opens nothing that has another way in, which an identity is,
+// whatever its app, or that is in use.
 func (j *signInJudge) findPhoneOwner() (SignInVerdict, error) {
 	owner, err := j.d.found(IndexPhone, j.phone)
 	if err != nil || owner == nil || owner == j.current {
 		return SignInOK, err
 	}
-	if j.current != nil && !j.current.Bare() || owner.Disabled ||
+	if j.current != nil && !j.current.Bare() || owner.Disabled || owner.Identities.Len() > 0 ||
 		!owner.Username.IsZero() || len(owner.Password) > 0 || !owner.ExternalID.IsZero() {
 		return SignInPhoneTaken, nil
 	}
@@ -292,7 +312,11 @@ func (j *signInJudge) sameApp(moving []*draftIdentity) (bool, error) {
 func (j *signInJudge) link() (SignInVerdict, error) {
 	p := &j.proof
 	if j.identity == nil {
-		return SignInOK, j.d.link(j.target, *p)
+		fresh := *p
+		if j.res.Conflict { // the unionid stays the other's
+			fresh.union, fresh.unionID = Digest{}, ""
+		}
+		return SignInOK, j.d.link(j.target, fresh)
 	}
 	if j.identity.settled(p) {
 		return SignInOK, nil
@@ -311,9 +335,10 @@ func (j *signInJudge) link() (SignInVerdict, error) {
 	return SignInOK, j.d.upgrade(j.target, j.identity, *p)
 }
 
-// recordPhone gives the number to the user who signs in.
+// recordPhone gives the number to the user who signs in, in the place of
+// another one only if that was asked for.
 func (j *signInJudge) recordPhone() (SignInVerdict, error) {
-	if j.Phone == nil {
+	if j.Phone == nil || !j.Phone.Change && !j.target.Phone.IsZero() && j.target.Phone.Index != j.phone {
 		return SignInOK, nil
 	}
 	owner, err := j.d.owner(IndexPhone, j.phone)

@@ -48,12 +48,12 @@ type People interface {
 	// present, or ErrNotFound. It may be disabled.
 	SignInUser(ctx context.Context, identity Identity) (User, error)
 
-	// Unbind removes an identity from a user and ends the families that were
-	// signed in with it, unless it is the last way in. An engine that would
-	// have to look at too many families for that ends all of the user's.
-	// While another identity of the user bears the same unionid, a sign-in of
-	// the removed one leads to the user again.
-	Unbind(ctx context.Context, userID string, identity Digest) (UnbindVerdict, error)
+	// Unbind removes identities from a user and ends the families that were
+	// signed in with them: all of them, or none where nothing else would let
+	// the user in. An engine that would have to look at too many families for
+	// that ends all of the user's. While another identity of the user bears
+	// the same unionid, a sign-in of a removed one leads to the user again.
+	Unbind(ctx context.Context, in Unbinding) (UnbindVerdict, error)
 
 	// Merge moves everything of one user to another and retires the first:
 	// its families end, its id is never used again. Profile and families of
@@ -136,6 +136,7 @@ const (
 // Account is what checking a password needs.
 type Account struct {
 	UserID       string
+	Epoch        uint32 // raised whenever the password is changed by somebody; see Binding
 	PasswordHash string
 	Disabled     bool
 }
@@ -145,6 +146,7 @@ type Account struct {
 // is the caller's.
 type Binding struct {
 	UserID     string
+	Epoch      uint32     // of the UserID when that was proven; another means that the proof is void
 	ExternalID string     // an account of the product's own system, made here if it is new
 	Attributes Attributes // of an ExternalID: what its system said this time
 	Profile    Profile    // of an ExternalID that is new
@@ -157,17 +159,34 @@ type PhoneProof struct {
 	VerifiedAt time.Time
 	// SignIn: the number itself names the account. It may join an identity
 	// that has no user, or a bare one, to the number's user, where that user
-	// has no username, password, external id, identity of the same app or live
-	// family and is not disabled. Where nobody has the number, and always
-	// without SignIn or with a Binding, it is recorded for the user who signs
-	// in, in the place of an earlier one.
+	// has no username, password, external id, identity or live family and is
+	// not disabled. Where nobody has the number, and always without SignIn or
+	// with a Binding, it is recorded for the user who signs in.
 	SignIn bool
+	// Change: it may take the place of another number of the user, which
+	// stays otherwise.
+	Change bool
 }
 
 // SessionKey is WeChat's session_key of one identity in custody.
 type SessionKey struct {
 	Value secret.String
 	At    time.Time // when WeChat gave it
+}
+
+// Unbinding names identities to remove from a user, and what counts as another
+// way in as things are configured.
+type Unbinding struct {
+	UserID     string
+	Identities []Digest
+	WaysIn
+}
+
+// WaysIn are the ways into an account beside a WeChat identity.
+type WaysIn struct {
+	Password   bool // a username with a password
+	ExternalID bool // the product's own account system
+	Phone      bool // a number, on an account that has neither username nor external id
 }
 
 // UnbindVerdict is the judgement of Unbind.
@@ -202,6 +221,7 @@ const (
 	MergeBothUsernames                // both have a username
 	MergeBothPhones                   // both have a phone number
 	MergeBothExternalIDs              // both have an external id
+	MergeDisabled                     // one of them is disabled
 )
 
 // ImportRow is one user of an earlier system: a WeChat identity (AppID and

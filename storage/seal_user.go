@@ -65,7 +65,7 @@ func (v *Vault) OpenAccount(userID string, u *UserRecord) (Account, error) {
 		return Account{}, unreadable(err)
 	}
 	hash, err := openText(box, purposePassword, []byte(userID), u.Password)
-	return Account{UserID: userID, PasswordHash: hash, Disabled: u.Disabled}, err
+	return Account{UserID: userID, Epoch: u.Epoch, PasswordHash: hash, Disabled: u.Disabled}, err
 }
 
 // OpenIdentity returns the identity that a record describes with its values

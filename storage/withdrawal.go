@@ -1,6 +1,9 @@
 package storage
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Withdrawal is what WeChat says a user took back from one mini-program.
 // Whatever it is, the families that were signed in with the identity end and
@@ -9,9 +12,10 @@ type Withdrawal struct {
 	AppID        string
 	WeChatOpenID string
 
-	// Account: the WeChat account itself is gone. The identity is removed, and
-	// with it the user, where nothing else would let the user in. Phone and
-	// Profile then do not count.
+	// Account: the WeChat account itself is gone. The identity is removed with
+	// the phone number, which that account had confirmed, and with them the
+	// user, where no other identity, password or external id would let the user
+	// in. Phone and Profile then do not count.
 	Account bool
 	Phone   bool          // the user's phone number is forgotten
 	Profile ProfileChange // what takes the place of profile values
@@ -50,12 +54,13 @@ func (d *Draft) Withdraw(index Digest, in Withdrawal) (WithdrawResult, error) {
 	}
 	res := WithdrawResult{Verdict: WithdrawOK, UserID: user.id}
 	switch {
-	case in.Account && !user.hasWayInBeside(index):
+	case in.Account && !user.opensWithout([]Digest{index}, WaysIn{Password: true, ExternalID: true}):
 		res.Verdict = WithdrawErased
 		_, err := d.Erase(user.id)
 		return res, err
 	case in.Account:
 		res.Verdict = WithdrawUnbound
+		d.dropPhone(user)
 		err = d.unlink(identity, user)
 	default:
 		err = d.withdrawValues(user, index, in)
@@ -63,16 +68,15 @@ func (d *Draft) Withdraw(index Digest, in Withdrawal) (WithdrawResult, error) {
 	if err != nil {
 		return WithdrawResult{}, err
 	}
-	return res, d.endFamiliesOf(user, index, RevokedForWeChat)
+	return res, d.endFamiliesOf(user, []Digest{index}, RevokedForWeChat)
 }
 
 func (d *Draft) withdrawValues(user *draftUser, index Digest, in Withdrawal) error {
 	if err := d.dropSessionKeys(index); err != nil {
 		return err
 	}
-	if in.Phone && !user.Phone.IsZero() {
-		d.dropHandle(user, IndexPhone)
-		user.PhoneVerifiedAt = time.Time{}
+	if in.Phone {
+		d.dropPhone(user)
 	}
 	if in.Profile == (ProfileChange{}) {
 		return nil
@@ -81,17 +85,18 @@ func (d *Draft) withdrawValues(user *draftUser, index Digest, in Withdrawal) err
 	return err
 }
 
-// dropHandle takes a value to be found by from a user.
-func (d *Draft) dropHandle(user *draftUser, kind IndexKind) {
-	handle, _ := user.handle(kind)
-	d.setOwner(kind, handle.Index, "")
-	*handle, user.changed = Handle{}, true
+func (d *Draft) dropPhone(user *draftUser) {
+	if user.Phone.IsZero() {
+		return
+	}
+	d.setOwner(IndexPhone, user.Phone.Index, "")
+	user.Phone, user.PhoneVerifiedAt, user.changed = Handle{}, time.Time{}, true
 }
 
-// endFamiliesOf drafts the end of the families that were signed in with an
-// identity; of all that the user has, where these are more than an operation
-// looks at.
-func (d *Draft) endFamiliesOf(user *draftUser, identity Digest, reason string) error {
+// endFamiliesOf drafts the end of the families that were signed in with one of
+// the identities; of all that the user has, where these are more than an
+// operation looks at.
+func (d *Draft) endFamiliesOf(user *draftUser, identities []Digest, reason string) error {
 	live, complete, err := d.liveFamilies(user.id)
 	if err != nil {
 		return err
@@ -101,7 +106,7 @@ func (d *Draft) endFamiliesOf(user *draftUser, identity Digest, reason string) e
 		return user.EndFamilies(d.now, reason)
 	}
 	for _, f := range live {
-		if f.Identity == identity {
+		if slices.Contains(identities, f.Identity) {
 			f.RevokedAt, f.RevokedFor = d.now, reason
 			d.families = append(d.families, f)
 		}

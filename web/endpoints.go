@@ -75,7 +75,8 @@ func (s *Server) serveAccount(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) serveUnbind(w http.ResponseWriter, r *http.Request) error {
 	answer, err := s.Provider.Unbind(r.Context(), request(w, r))
 	if err != nil {
-		return err
+		s.writeError(w, r, "unbind.denied", err)
+		return nil
 	}
 	noStore(w)
 	writeJSON(w, http.StatusOK, answer)

@@ -67,6 +67,9 @@ func (s *Server) logError(w http.ResponseWriter, r *http.Request, event string, 
 		slog.String("error", string(e.Code)),
 		slog.String("reason", e.LogReason),
 	}, attrs...)
+	if e.Subject != "" {
+		attrs = append(attrs, slog.String("sub", e.Subject))
+	}
 	if e.Cause != nil {
 		attrs = append(attrs, slog.String("detail", cut(e.Cause.Error(), 512)))
 	}

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"context"
 	"net/http"
 	"strings"
 	"testing"
 
-	"github.com/wxidp/wxidp/storage"
 	"github.com/wxidp/wxidp/wechat/simulator"
 )
 
@@ -67,16 +65,54 @@ func TestPhoneSignIn(t *testing.T) {
 	}
 	refused(t, s.Token(pairs("grant_type", "wechat_phone", "client_id", testClient, "js_code", s.Code(testAppID, "alice")), phone()), http.StatusBadRequest, "invalid_request")
 	refused(t, s.Token(pairs("grant_type", "wechat_phone", "client_id", testClient, "phone_code", phoneCode(s, testAppID, "alice")), phone()), http.StatusBadRequest, "invalid_request")
-	// An account that has nothing but the number: imported, or left by unbinding.
-	res, err := s.parts.store.SignIn(context.Background(), storage.SignIn{
-		AppID: "wx-former-app", WeChatOpenID: "o", Phone: &storage.PhoneProof{E164: number(s, "bob")},
-		Family: storage.Family{ClientID: "former"}, Absolute: 1,
-	})
-	if err != nil || res.Verdict != storage.SignInOK {
-		t.Fatal(res, err)
+	// After unbinding, the account has nothing but the number, and opens to
+	// another WeChat user who has it.
+	bob := phoneSignIn(s, "bob", phoneCode(s, testAppID, "bob"), "scope", "openid profile")
+	if out := unbind(s, bob.str("access_token"), "js_code", s.Code(testAppID, "bob"), "everywhere", "true"); out.Status != http.StatusOK {
+		t.Fatalf("%v", out)
 	}
-	if got := sub(t, phoneSignIn(s, "bob", phoneCode(s, testAppID, "bob"))); got != res.UserID {
-		t.Errorf("bob by his number: %s, want %s", got, res.UserID)
+	country, digits := s.Sim.PhoneNumber("bob")
+	if err := s.Sim.SetPhone("bob's new WeChat", country, digits); err != nil {
+		t.Fatal(err)
+	}
+	if got := sub(t, phoneSignIn(s, "bob's new WeChat", phoneCode(s, testAppID, "bob's new WeChat"))); got != sub(t, bob) {
+		t.Errorf("bob by his number: %s, want %s", got, sub(t, bob))
+	}
+}
+
+// TestPhoneOfTheAccount: binding records a number where the account has none,
+// and leaves a known one as it is, unasked.
+func TestPhoneOfTheAccount(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, manyPhones())
+	account := addAccount(s, "ming")
+	sub(t, tryBind(s, "ming", "ming", testPassword, "phone_code", phoneCode(s, testAppID, "ming")))
+	first := number(s, "ming")
+	if err := s.Sim.SetPhone("ming", "86", "13900000001"); err != nil {
+		t.Fatal(err)
+	}
+	calls := weChatCalls(s, phonePath)
+	sub(t, tryBind(s, "ming", "ming", testPassword, "phone_code", phoneCode(s, testAppID, "ming")))
+	if got := user(s, account).Phone; got != first || weChatCalls(s, phonePath) != calls {
+		t.Errorf("the number is %s, want %s; %d calls", got, first, weChatCalls(s, phonePath)-calls)
+	}
+	sub(t, tryBind(s, "ming", "ming", testPassword, "phone_code", phoneCode(s, testAppID, "ming"), "phone_change", "true"))
+	if got := user(s, account).Phone; got != "+8613900000001" {
+		t.Errorf("after the change: %s", got)
+	}
+}
+
+// TestPhoneNotAskedFor: a client without use for numbers cannot have any
+// recorded.
+func TestPhoneNotAskedFor(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, manyPhones(), replacing("grant_types: [wechat_jscode, wechat_phone, refresh_token]", "grant_types: [wechat_jscode, refresh_token]",
+		"scopes: [openid, profile, phone, wechat]", "scopes: [openid, profile, wechat]"))
+	out := s.Token(pairs("grant_type", "wechat_jscode", "client_id", "shop-mini-2", "js_code", s.Code(testApp2, "alice"),
+		"phone_code", phoneCode(s, testApp2, "alice")), phone())
+	refused(t, out, http.StatusBadRequest, "invalid_request")
+	if s.Sim.RequestCount() != 0 {
+		t.Error("a code was spent")
 	}
 }
 
@@ -162,6 +198,25 @@ func TestThreat71PreHijacked(t *testing.T) {
 	}
 	if u := user(s, hijacker); u.Phone != "" {
 		t.Errorf("the attacker's account has the number: %+v", u)
+	}
+	// Whoever had the number before keeps no way into the account of who has it
+	// now, in no app, and the other way round.
+	other := func(user, phoneCode string) answer {
+		return s.Token(pairs("grant_type", "wechat_phone", "client_id", "shop-mini-2", "js_code", s.Code(testApp2, user), "phone_code", phoneCode), phone())
+	}
+	former := other("former", phoneCode(s, testApp2, "former"))
+	formersID := sub(t, former)
+	if out := revoke(s, former.str("refresh_token")); out.Status != http.StatusOK {
+		t.Fatal(out)
+	}
+	s.Do(http.MethodPost, s.Issuer+"/oauth2/revoke", pairs("client_id", "shop-mini-2", "token", former.str("refresh_token")), phone())
+	country, digits := s.Sim.PhoneNumber("former")
+	if err := s.Sim.SetPhone("now", country, digits); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, phoneSignIn(s, "now", phoneCode(s, testAppID, "now")), http.StatusConflict, "account_exists")
+	if sub(t, signIn(s, "now")) == formersID {
+		t.Error("the new holder of the number is in the account of the former one")
 	}
 	// A bare user of the attacker's own cannot claim the number either.
 	refused(t, phoneSignIn(s, "mallory", phoneCode(s, testAppID, "victim")), http.StatusBadRequest, "invalid_grant")

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -87,6 +89,34 @@ func TestUnbindEverywhere(t *testing.T) {
 	}
 	if sub(t, signIn(s, "ming")) == account || sub(t, secondApp()) == account {
 		t.Error("a WeChat user still leads to the account")
+	}
+}
+
+// TestThreat72ParallelUnbinding: two requests at once do not remove the last
+// way in between them, however the account could have been opened once.
+func TestThreat72ParallelUnbinding(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, manyPhones(), replacing("grant_types: [wechat_jscode, wechat_phone, refresh_token]", "grant_types: [wechat_jscode, refresh_token]"))
+	for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
+		tokens := []string{
+			signIn(s, name, "phone_code", phoneCode(s, testAppID, name)).str("access_token"),
+			s.Token(pairs("grant_type", "wechat_jscode", "client_id", "shop-mini-2", "scope", "profile",
+				"js_code", s.Code(testApp2, name)), phone()).str("access_token"),
+		}
+		forms := []url.Values{pairs("js_code", s.Code(testAppID, name)), pairs("js_code", s.Code(testApp2, name))}
+		where := []func(*http.Request){phone(), phone()}
+		status := make([]int, 2)
+		parallel(2, func(i int) {
+			out, err := s.try(http.MethodPost, s.Issuer+"/account/unbind", forms[i], bearer(tokens[i]), where[i])
+			if err != nil {
+				t.Error(err)
+			}
+			status[i] = out.Status
+		})
+		slices.Sort(status)
+		if status[0] != http.StatusOK || status[1] != http.StatusConflict {
+			t.Errorf("%s: %v", name, status)
+		}
 	}
 }
 

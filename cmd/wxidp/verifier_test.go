@@ -127,7 +127,14 @@ func TestVerifier(t *testing.T) {
 		t.Error("the account is not free for another WeChat user")
 	}
 	// Without the verifier, accounts are those kept here.
+	tenant = signIn(s, "eve", "scope", "openid tenant roles")
+	if list(claims(t, tenant.str("access_token"))["roles"]) == nil {
+		t.Errorf("%v", tenant)
+	}
 	reload(s, "url: \""+product.URL+"/verify\", secret: "+testVerifierSecret+", ", "")
+	if set := claims(t, refresh(s, tenant.str("refresh_token")).str("access_token")); set["roles"] != nil || set["tenant"] != nil {
+		t.Errorf("claims of an account system that is no more: %v", set)
+	}
 	calls = product.calls.Load()
 	refused(t, tryBind(s, "carol", "ann", testPassword), http.StatusBadRequest, "invalid_grant")
 	if product.calls.Load() != calls {

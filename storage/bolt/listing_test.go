@@ -98,7 +98,7 @@ func TestPeopleOperationsAreBounded(t *testing.T) {
 	in.Phone = &storage.PhoneProof{E164: number}
 	with := signIn(in)
 	other := signIn(inOtherApp(signInRequest("o3"), owner.UserID))
-	if verdict, err := s.Unbind(t.Context(), owner.UserID, with.Family.Identity); err != nil || verdict != storage.UnbindOK {
+	if verdict, err := s.Unbind(t.Context(), storage.Unbinding{UserID: owner.UserID, Identities: []storage.Digest{with.Family.Identity}, WaysIn: storage.WaysIn{Phone: true, Password: true, ExternalID: true}}); err != nil || verdict != storage.UnbindOK {
 		t.Fatal(verdict, err)
 	}
 	for _, f := range []storage.Family{with.Family, other.Family} {

@@ -186,8 +186,19 @@ func (s *Store) SignInUser(ctx context.Context, who storage.Identity) (storage.U
 		if id = getOwner(tx, storage.IndexUnionID, index); id == "" {
 			return storage.ErrNotFound
 		}
-		record, err = getLinked(tx, id)
-		return err
+		if record, err = getLinked(tx, id); err != nil {
+			return err
+		}
+		for i := range record.Identities.Len() {
+			other, found, err := getIdentity(tx, record.Identities.At(i))
+			if err != nil {
+				return err
+			}
+			if found && other.AppID == who.AppID {
+				return storage.ErrNotFound // somebody else's, as sign-ins judge
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return storage.User{}, err
@@ -195,12 +206,12 @@ func (s *Store) SignInUser(ctx context.Context, who storage.Identity) (storage.U
 	return s.vault.OpenUser(id, &record)
 }
 
-// Unbind removes an identity from a user, unless it is the last way in. It
+// Unbind removes identities from a user, unless they are the last way in. It
 // looks at no more than maxScan rows for the families that were signed in with
-// the identity; in a larger file all families of the user end.
-func (s *Store) Unbind(ctx context.Context, userID string, identity storage.Digest) (verdict storage.UnbindVerdict, err error) {
+// them; in a larger file all families of the user end.
+func (s *Store) Unbind(ctx context.Context, in storage.Unbinding) (verdict storage.UnbindVerdict, err error) {
 	err = s.edit(ctx, func(d *storage.Draft) (err error) {
-		verdict, err = d.Unbind(userID, identity)
+		verdict, err = d.Unbind(in)
 		return err
 	})
 	if err != nil {

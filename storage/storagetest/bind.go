@@ -222,6 +222,18 @@ func (s *suite) bindRefusals() {
 	s.must(s.store.SetUserDisabled(s.Context(), locked.UserID, true))
 	s.wantRefused(bound(request("o5"), s.account("zhao")), storage.SignInUserDisabled) // no way out by binding
 
+	// A password that was changed since it was looked at proves nothing.
+	e := s.account("chen")
+	if swapped, err := s.store.SetPassword(s.Context(), e, "hash of chen", "new", true); err != nil || !swapped {
+		s.Fatal(swapped, err)
+	}
+	s.wantRefused(bound(request("o6"), e), storage.SignInAccountMissing)
+	fresh := bound(request("o6"), e)
+	account, err := s.store.AccountByUsername(s.Context(), "chen")
+	s.must(err)
+	fresh.Bind.Epoch = account.Epoch
+	s.wantOK(fresh)
+
 	for name, bind := range map[string]storage.Binding{"neither": {}, "both": {UserID: a, ExternalID: "x"}} {
 		in := request("o9")
 		in.Bind = &bind

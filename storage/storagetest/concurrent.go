@@ -17,7 +17,7 @@ func (s *suite) concurrentFirstSignIn() {
 
 func (s *suite) concurrentFirstUnion() {
 	results := collect(s, callers, func(i int) (storage.SignInResult, error) {
-		return s.store.SignIn(s.Context(), union(fmt.Sprint("wx", i%4), fmt.Sprint("o", i%8), platform, "u-same"))
+		return s.store.SignIn(s.Context(), union(fmt.Sprint("wx", i%4), fmt.Sprint("o", i%4), platform, "u-same"))
 	})
 	s.oneUser(results)
 }

@@ -72,7 +72,7 @@ func (s *suite) sessionKeys() {
 	if err != nil || index != f.Identity {
 		s.Fatal(index, err)
 	}
-	if verdict, err := s.store.Unbind(s.Context(), user.ID, index); err != nil || verdict != storage.UnbindOK {
+	if verdict, err := s.store.Unbind(s.Context(), anyWay(user.ID, index)); err != nil || verdict != storage.UnbindOK {
 		s.Fatal(verdict, err)
 	}
 	want()
@@ -175,7 +175,7 @@ func (s *suite) unknownPeople() {
 	if keys, err := s.store.SessionKeys(s.Context(), digest("nobody")); err != nil || len(keys) != 0 {
 		s.Errorf("SessionKeys: %v, %v", keys, err)
 	}
-	if verdict, err := s.store.Unbind(s.Context(), id, digest("nobody")); err != nil || verdict != storage.UnbindMissing {
+	if verdict, err := s.store.Unbind(s.Context(), anyWay(id, digest("nobody"))); err != nil || verdict != storage.UnbindMissing {
 		s.Errorf("Unbind: %d, %v", verdict, err)
 	}
 }

@@ -2,6 +2,7 @@ package storagetest
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 	"time"
@@ -10,11 +11,16 @@ import (
 	"github.com/wxidp/wxidp/storage"
 )
 
+// anyWay is an unbinding where every other way in counts.
+func anyWay(userID string, identities ...storage.Digest) storage.Unbinding {
+	return storage.Unbinding{UserID: userID, Identities: identities, WaysIn: storage.WaysIn{Password: true, ExternalID: true, Phone: true}}
+}
+
 func (s *suite) unbind() {
 	unbind := func(userID string, f storage.Family, want storage.UnbindVerdict) {
 		s.Helper()
 		commits := s.store.Stats().Commits
-		verdict, err := s.store.Unbind(s.Context(), userID, f.Identity)
+		verdict, err := s.store.Unbind(s.Context(), anyWay(userID, f.Identity))
 		if err != nil || verdict != want {
 			s.Fatalf("Unbind = %d, %v, want %d", verdict, err, want)
 		}
@@ -69,6 +75,72 @@ func (s *suite) unbind() {
 	unbind(id, res.Family, storage.UnbindLastWayIn)
 }
 
+// unbindWays: what counts as a way in is the caller's to say, and all of the
+// identities go or none.
+func (s *suite) unbindWays() {
+	for _, c := range []struct {
+		name string
+		in   storage.SignIn
+		ways storage.WaysIn
+	}{
+		{"password", bound(inApp(appID, "o-a"), s.account("ming")), storage.WaysIn{Password: true}},
+		{"external id", external(inApp(appID, "o-b"), "x-1"), storage.WaysIn{ExternalID: true}},
+		{"phone", phone(inApp(appID, "o-c"), numberA, false), storage.WaysIn{Phone: true}},
+		{"phone beside an external id", external(phone(inApp(appID, "o-d"), numberB, false), "x-2"), storage.WaysIn{ExternalID: true}},
+	} {
+		first := s.wantOK(c.in)
+		in := c.in
+		in.AppID, in.WeChatOpenID, in.Family.ID = otherApp, c.in.WeChatOpenID+"-2", storage.NewFamilyID()
+		if in.Bind == nil { // the phone number does not join: bind both by the unionid
+			in.UnionID, in.OpenPlatform = "u-c", platform
+			again := c.in
+			again.Phone, again.UnionID, again.OpenPlatform, again.Family.ID = nil, "u-c", platform, storage.NewFamilyID()
+			s.wantOK(again)
+			in.Phone = nil
+		}
+		second := s.wantOK(in)
+		if second.UserID != first.UserID {
+			s.Fatalf("%s: %+v", c.name, second)
+		}
+		both := storage.Unbinding{UserID: first.UserID, Identities: []storage.Digest{first.Family.Identity, second.Family.Identity}}
+		for _, ways := range []storage.WaysIn{{}, {Password: !c.ways.Password, ExternalID: !c.ways.ExternalID, Phone: !c.ways.Phone}} {
+			both.WaysIn = ways
+			if verdict, err := s.store.Unbind(s.Context(), both); err != nil || verdict != storage.UnbindLastWayIn {
+				s.Fatalf("%s: with %+v %d, %v", c.name, ways, verdict, err)
+			}
+		}
+		s.wantAccess(second.Family.ID, "", storage.AccessActive)
+		both.WaysIn = c.ways
+		if verdict, err := s.store.Unbind(s.Context(), both); err != nil || verdict != storage.UnbindOK {
+			s.Fatalf("%s: %d, %v", c.name, verdict, err)
+		}
+		s.wantIdentities(first.UserID)
+		for _, f := range []storage.Family{first.Family, second.Family} {
+			s.wantAccess(f.ID, "", storage.AccessFamilyRevoked)
+		}
+	}
+	if verdict, err := s.store.Unbind(s.Context(), anyWay(s.account("li"))); err != nil || verdict != storage.UnbindMissing {
+		s.Errorf("nothing to unbind: %d, %v", verdict, err)
+	}
+}
+
+// concurrentUnbind: of two identities that are the only ways in, one stays.
+func (s *suite) concurrentUnbind() {
+	for round := range 20 {
+		u := fmt.Sprint("u", round)
+		a, b := s.wantOK(union(appID, u+"-a", platform, u)), s.wantOK(union(otherApp, u+"-b", platform, u))
+		families := []storage.Family{a.Family, b.Family}
+		verdicts := collect(s, 2, func(i int) (storage.UnbindVerdict, error) {
+			return s.store.Unbind(s.Context(), storage.Unbinding{UserID: a.UserID, Identities: []storage.Digest{families[i].Identity}})
+		})
+		slices.Sort(verdicts)
+		if verdicts[0] != storage.UnbindOK || verdicts[1] != storage.UnbindLastWayIn {
+			s.Fatalf("verdicts %v", verdicts)
+		}
+	}
+	s.check()
+}
+
 func (s *suite) merge() {
 	from, into := s.account("ming"), s.wantOK(union(otherApp, "o2", platform, "u2"))
 	s.wantOK(bound(phone(union(appID, "o1", platform, "u1"), numberA, false), from))
@@ -113,6 +185,8 @@ func (s *suite) merge() {
 }
 
 func (s *suite) mergeRefusals() {
+	banned := s.wantOK(inApp("wx5555555555555555", "o-banned"))
+	s.must(s.store.SetUserDisabled(s.Context(), banned.UserID, true))
 	named, other := s.account("ming"), s.account("li")
 	phoneA, phoneB := s.wantOK(phone(request("o1"), numberA, false)), s.wantOK(phone(inApp(otherApp, "o2"), numberB, false))
 	extA, extB := s.wantOK(external(inApp("wx3", "o3"), "x-1")), s.wantOK(external(inApp("wx4", "o4"), "x-2"))
@@ -126,6 +200,8 @@ func (s *suite) mergeRefusals() {
 		name, from, into string
 		want             storage.MergeVerdict
 	}{
+		{"disabled from", banned.UserID, named, storage.MergeDisabled},
+		{"disabled into", named, banned.UserID, storage.MergeDisabled},
 		{"itself", named, named, storage.MergeSame},
 		{"unknown from", storage.NewUserID(), named, storage.MergeMissing},
 		{"unknown into", named, storage.NewUserID(), storage.MergeMissing},

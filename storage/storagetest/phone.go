@@ -43,7 +43,11 @@ func (s *suite) phoneStepUp() {
 	s.wantRefused(phone(request("o2"), numberA, false), storage.SignInPhoneTaken)
 	s.wantRefused(bound(phone(request("o3"), numberA, false), s.account("ming")), storage.SignInPhoneTaken)
 
+	kept := phone(request("o1"), numberB, false)
+	s.wantOK(kept)
+	s.wantPhone(res.UserID, numberA, again.Phone.VerifiedAt)
 	other := phone(request("o1"), numberB, false)
+	other.Phone.Change = true
 	s.wantOK(other)
 	s.wantPhone(res.UserID, numberB, other.Phone.VerifiedAt)
 	freed := phone(request("o2"), numberA, false) // the one it replaced is free
@@ -68,10 +72,21 @@ func (s *suite) ended(in storage.SignIn) storage.SignInResult {
 	return res
 }
 
+// numberOnly leaves a user who has nothing but the number.
+func (s *suite) numberOnly(in storage.SignIn) storage.SignInResult {
+	s.Helper()
+	res := s.wantOK(in)
+	verdict, err := s.store.Unbind(s.Context(), anyWay(res.UserID, res.Family.Identity))
+	if err != nil || verdict != storage.UnbindOK {
+		s.Fatal(verdict, err)
+	}
+	return res
+}
+
 // phoneSignIn: a number opens its user's account to an identity that has none
 // of its own.
 func (s *suite) phoneSignIn() {
-	x := s.ended(phone(request("o1"), numberA, true))
+	x := s.numberOnly(phone(request("o1"), numberA, true))
 	if !x.Created {
 		s.Errorf("first sign-in %+v", x)
 	}
@@ -81,38 +96,42 @@ func (s *suite) phoneSignIn() {
 		s.Fatalf("sign-in by the number %+v", joined)
 	}
 	s.wantPhone(x.UserID, numberA, in.Phone.VerifiedAt)
-	s.wantIdentities(x.UserID, "o1", "o2")
+	s.wantIdentities(x.UserID, "o2")
 	s.wantAccess(x.Family.ID, "", storage.AccessFamilyRevoked)
 
 	// The identity has a bare user already, who ends.
-	y := s.ended(phone(request("o3"), numberB, true))
+	y := s.numberOnly(phone(request("o3"), numberB, true))
 	bare := s.wantOK(inApp(otherApp, "o4"))
 	joined = s.wantOK(phone(inApp(otherApp, "o4"), numberB, true))
 	if joined.UserID != y.UserID {
 		s.Fatalf("sign-in of a bare user by the number %+v", joined)
 	}
 	s.wantRetired(bare.UserID, bare.Family)
-	s.wantIdentities(y.UserID, "o3", "o4")
+	s.wantIdentities(y.UserID, "o4")
 
 	// So does the bare user to whom the unionid of a new identity leads.
-	z := s.ended(phone(request("o5"), "+8613600136000", true))
+	z := s.numberOnly(phone(request("o5"), "+8613600136000", true))
 	w := s.wantOK(union("wx3333333333333333", "o6", platform, "u6"))
 	joined = s.wantOK(phone(union("wx4444444444444444", "o7", platform, "u6"), "+8613600136000", true))
 	if joined.UserID != z.UserID || joined.Conflict {
 		s.Fatalf("sign-in with a unionid and the number %+v", joined)
 	}
 	s.wantRetired(w.UserID, w.Family)
-	s.wantIdentities(z.UserID, "o5", "o6", "o7")
+	s.wantIdentities(z.UserID, "o6", "o7")
 
-	// The number's own user is refreshed, and a new number replaces the old.
+	// The number's own user is refreshed, and a new number replaces the old
+	// where that was asked for.
 	again := phone(inApp(otherApp, "o4"), numberB, true)
 	if res := s.wantOK(again); res.UserID != y.UserID {
 		s.Errorf("%+v", res)
 	}
 	fresh := phone(inApp(otherApp, "o4"), "+8613700137000", true)
+	fresh.Phone.Change = true
 	s.wantOK(fresh)
 	s.wantPhone(y.UserID, "+8613700137000", fresh.Phone.VerifiedAt)
-	s.wantRefused(phone(inApp(otherApp, "o4"), numberA, true), storage.SignInPhoneTaken)
+	taken := phone(inApp(otherApp, "o4"), numberA, true)
+	taken.Phone.Change = true
+	s.wantRefused(taken, storage.SignInPhoneTaken)
 }
 
 // Threat 70: a number is weak proof.
@@ -127,16 +146,20 @@ func (s *suite) phoneIsWeak() {
 		}},
 		{"password", "+862", func(number string) {
 			s.ended(bound(inApp(third, "o-bound"), s.account("ming")))
-			s.ended(phone(inApp(third, "o-bound"), number, false))
+			s.numberOnly(phone(inApp(third, "o-bound"), number, false))
 		}},
 		{"external id", "+863", func(number string) {
-			s.ended(external(phone(inApp(third, "o-ext"), number, false), "x-1"))
+			s.numberOnly(external(phone(inApp(third, "o-ext"), number, false), "x-1"))
 		}},
 		{"identity of the same app", "+864", func(number string) {
 			s.ended(phone(inApp(otherApp, "o-app"), number, false))
 		}},
+		// Whoever had the number before would keep their way into the account.
+		{"identity of another app", "+867", func(number string) {
+			s.ended(phone(inApp(third, "o-third"), number, false))
+		}},
 		{"disabled", "+865", func(number string) {
-			x := s.ended(phone(inApp(third, "o-off"), number, false))
+			x := s.numberOnly(phone(inApp(third, "o-off"), number, false))
 			s.must(s.store.SetUserDisabled(s.Context(), x.UserID, true))
 		}},
 	} {
@@ -148,7 +171,7 @@ func (s *suite) phoneIsWeak() {
 		s.wantRefused(phone(inApp(otherApp, newcomer), c.number, true), storage.SignInPhoneTaken)
 	}
 	// A user with something of their own joins nobody.
-	s.ended(phone(inApp(third, "o-free"), "+866", false))
+	s.numberOnly(phone(inApp(third, "o-free"), "+866", false))
 	s.wantOK(external(inApp(otherApp, "o-own"), "x-2"))
 	s.wantRefused(phone(inApp(otherApp, "o-own"), "+866", true), storage.SignInPhoneTaken)
 	s.check()

@@ -1,6 +1,7 @@
 package storagetest
 
 import (
+	"errors"
 	"reflect"
 	"time"
 
@@ -148,6 +149,33 @@ func (s *suite) signInUnionLater() {
 	if !joined.Conflict || joined.ConflictUserID != three.UserID || joined.UserID != bare.UserID {
 		s.Errorf("a user with an own identity was merged: %+v", joined)
 	}
+}
+
+// signInUnionSameApp: a person has one openid of an app, so a second one with
+// the same unionid is somebody else's and comes into no account.
+func (s *suite) signInUnionSameApp() {
+	owner := s.wantOK(union(appID, "o1", platform, "u1"))
+	other := s.signIn(union(appID, "o2", platform, "u1"))
+	if other.Verdict != storage.SignInOK || !other.Created || !other.Conflict || other.ConflictUserID != owner.UserID || other.UserID == owner.UserID {
+		s.Fatalf("a second openid: %+v", other)
+	}
+	if _, err := s.store.SignInUser(s.Context(), storage.Identity{AppID: appID, WeChatOpenID: "o3", UnionID: "u1", OpenPlatform: platform}); !errors.Is(err, storage.ErrNotFound) {
+		s.Errorf("SignInUser of a third openid: %v", err)
+	}
+	known := union(appID, "o4", platform, "u1")
+	known.RequireKnown = true
+	s.wantRefused(known, storage.SignInAccountRequired)
+
+	// Nor by way of a binding in another app.
+	account := s.account("ming")
+	s.wantOK(bound(union(appID, "o5", platform, "u5"), account))
+	s.wantOK(bound(union(otherApp, "o6", platform, "u6"), account))
+	eve := s.signIn(union(appID, "o7", platform, "u6"))
+	if eve.UserID == account || !eve.Conflict {
+		s.Errorf("%+v", eve)
+	}
+	s.wantIdentities(account, "o5", "o6")
+	s.check()
 }
 
 func (s *suite) signInUnionConflict() {

@@ -82,17 +82,24 @@ func (s *suite) withdrawAccount() {
 	for name, in := range map[string]storage.SignIn{
 		"password":    bound(inApp(appID, "o-a"), s.account("ming")),
 		"external id": external(inApp(appID, "o-b"), "x-1"),
-		"phone":       phone(inApp(appID, "o-c"), numberA, false),
 	} {
 		s.Log(name)
+		in = phone(in, numberA, false)
 		res := s.wantOK(in)
-		phone := s.user(res.UserID).Phone
 		s.wantWithdrawn(gone(appID, in.WeChatOpenID), res.UserID, storage.WithdrawUnbound)
 		s.wantAccess(res.Family.ID, "", storage.AccessFamilyRevoked)
 		s.wantIdentities(res.UserID)
-		if user := s.user(res.UserID); user.Retired || user.Phone != phone {
+		if user := s.user(res.UserID); user.Retired || user.Phone != "" {
 			s.Errorf("user %+v", user)
 		}
+	}
+	// A number that the account had confirmed is no way in: somebody else may
+	// come to have it.
+	left := s.wantOK(phone(inApp(appID, "o-c"), numberA, false))
+	s.wantWithdrawn(gone(appID, "o-c"), left.UserID, storage.WithdrawErased)
+	s.wantRetired(left.UserID, left.Family)
+	if next := s.wantOK(phone(inApp(appID, "o-d"), numberA, true)); next.UserID == left.UserID {
+		s.Errorf("%+v", next)
 	}
 	// Another identity is another way in, and its sign-ins go on.
 	a, b := s.wantOK(union(appID, "o2", platform, "u2")), s.wantOK(union(otherApp, "o3", platform, "u2"))
