@@ -117,13 +117,9 @@ func TestCommentsStateTheDefaults(t *testing.T) {
 	}
 	collect(reflect.ValueOf(Default()).Elem())
 
-	file, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
 	stated := regexp.MustCompile(`Default (\S+)\.(\s|$)`)
 	found := 0
-	ast.Inspect(file, func(n ast.Node) bool {
+	inspect := func(n ast.Node) bool {
 		spec, ok := n.(*ast.TypeSpec)
 		if !ok {
 			return true
@@ -149,8 +145,15 @@ func TestCommentsStateTheDefaults(t *testing.T) {
 			}
 		}
 		return true
-	})
-	if found < 25 {
+	}
+	for _, name := range []string{"config.go", "limits.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, inspect)
+	}
+	if found < 35 {
 		t.Errorf("only %d defaults were found in the comments", found)
 	}
 }

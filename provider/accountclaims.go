@@ -63,7 +63,7 @@ func (s *snapshot) mayRelease(scope string) bool {
 	case scopeExternalID:
 		return true
 	}
-	return s.AccountClaims // nobody else could renew roles or take them back
+	return s.ExternalAccounts // nobody else could renew roles or take them back
 }
 
 // appendClaims writes claims as further members of a JSON object.

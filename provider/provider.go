@@ -39,7 +39,7 @@ type Settings struct {
 	RefreshTokenAbsoluteLifetime time.Duration
 	RefreshGrace                 time.Duration // 0: strict rotation
 	AccessTokenSigningAlg        string        // JWS alg; "": ES256
-	AccountClaims                bool          // the product's own account system says claims of users
+	ExternalAccounts             bool          // passwords are checked by the product's own account system, which says claims of users
 
 	FailedClientAuthPerMinute    int // per client and address; 0: no limit
 	IntrospectionMissesPerMinute int // per client; 0: no limit

@@ -151,5 +151,5 @@ func (p *Provider) identitiesIn(ctx context.Context, userID, appID string, every
 // configured: a password that is checked here or by the product's account
 // system, or a phone number that is the account's all.
 func (s *snapshot) waysIn() storage.WaysIn {
-	return storage.WaysIn{Password: !s.AccountClaims, ExternalID: s.AccountClaims, Phone: s.phoneSignIn}
+	return storage.WaysIn{Password: !s.ExternalAccounts, ExternalID: s.ExternalAccounts, Phone: s.phoneSignIn}
 }

@@ -84,6 +84,10 @@ type People interface {
 	// ErrNotFound. One that is there already becomes the newest.
 	PutSessionKey(ctx context.Context, identity Digest, key secret.String, lifetime time.Duration) error
 
+	// ForgetSessionKeys removes the session_keys of up to limit identities from
+	// custody and says whether more are there.
+	ForgetSessionKeys(ctx context.Context, limit int) (forgotten int, more bool, err error)
+
 	// Withdraw records what WeChat says a user took back from an app. It may
 	// be repeated.
 	Withdraw(ctx context.Context, in Withdrawal) (WithdrawResult, error)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/http"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -186,7 +187,7 @@ func TestThreat52BindingEnumeration(t *testing.T) {
 			out.Header.Del(name)
 			first.Header.Del(name)
 		}
-		if string(out.Body) != string(first.Body) || len(out.Header) != len(first.Header) {
+		if string(out.Body) != string(first.Body) || !reflect.DeepEqual(out.Header, first.Header) {
 			t.Errorf("%s: %v, %v", username, out, out.Header)
 		}
 	}

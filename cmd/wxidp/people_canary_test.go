@@ -110,6 +110,11 @@ func TestThreat67PeopleCanaries(t *testing.T) {
 	collect()
 	send(http.MethodPost, s.Issuer+"/wechat/events/"+testAppID, pairs("canary", "event"))
 
+	if _, err := s.parts.store.ImportUsers(context.Background(), []storage.ImportRow{
+		{AppID: testAppID, WeChatOpenID: "oCANARYimportedQ7x", ExternalID: externalID, Profile: storage.Profile{Nickname: nickname}}}, false); err != nil {
+		t.Fatal(err)
+	}
+
 	// The operator's side, masked unless asked for.
 	masked := cli(0, "users", "list") + cli(0, "users", "list", "--json") + cli(0, "users", "show", id) + cli(0, "users", "show", id, "--json") +
 		cli(0, "sessions", "list", "--user", id) + cli(0, "sessions", "list", "--json") + cli(0, "keys", "list")
@@ -123,15 +128,11 @@ func TestThreat67PeopleCanaries(t *testing.T) {
 	goroutines := s.overSocket(http.MethodGet, "/debug/pprof/goroutine?debug=2", "").Body
 
 	// And the same with the product's own account system.
-	s.WriteConfig(strings.Replace("accounts: {verifier: {url: \""+product.URL+"/verify\", secret: "+testVerifierSecret+", timeout: 500ms}}\n"+s.Config(), "", "", 1))
+	s.WriteConfig("accounts: {verifier: {url: \"" + product.URL + "/verify\", secret: " + testVerifierSecret + ", timeout: 500ms}}\n" + s.Config())
 	eventually(t, "reload", func() bool { return len(s.Logs.Events("config.applied")) > 0 })
 	for _, status := range []int32{0, 500, -1} {
 		product.status.Store(status)
 		send(http.MethodPost, s.Issuer+"/oauth2/token", signInForm(s.Code(testAppID, "ann"), "username", "ann", "password", testPassword))
-	}
-	if _, err := s.parts.store.ImportUsers(context.Background(), []storage.ImportRow{
-		{AppID: testAppID, WeChatOpenID: "oCANARYimported", ExternalID: externalID, Profile: storage.Profile{Nickname: nickname}}}, false); err != nil {
-		t.Fatal(err)
 	}
 	time.Sleep(50 * time.Millisecond) // lets late log lines come
 	s.stop()
@@ -147,7 +148,7 @@ func TestThreat67PeopleCanaries(t *testing.T) {
 	// These are the user's and the operator's.
 	person := canaries{
 		"number": "19912345670", "username": username, "unknown username": "canary-unknown-user", "openid": s.Sim.OpenID(testAppID, user),
-		"unionid": s.Sim.UnionID("main", user), "external id": externalID, "verifier URL": product.URL + "/verify",
+		"unionid": s.Sim.UnionID("main", user), "external id": externalID, "imported openid": "oCANARYimportedQ7x", "verifier URL": product.URL + "/verify",
 	}
 	logs := []byte(s.Logs.String())
 	checkLogLines(t, string(logs))
@@ -157,7 +158,7 @@ func TestThreat67PeopleCanaries(t *testing.T) {
 	secrets.absent(t, "the answers", answers.Bytes())
 	secrets.with(person).absent(t, "the refusals", refusals.Bytes())
 	secrets.absent(t, "the export", []byte(export))
-	secrets.with(canaries{"number": "19912345670", "openid": person["openid"], "unionid": person["unionid"]}).absent(t, "the operator's tables", []byte(masked))
+	secrets.with(canaries{"number": "19912345670", "openid": person["openid"], "unionid": person["unionid"], "imported openid": person["imported openid"], "external id": externalID}).absent(t, "the operator's tables", []byte(masked))
 	for name, path := range map[string]string{"the data file": filepath.Join(s.Dir, "data", "wxidp.db"), "the backup": backup} {
 		raw, err := os.ReadFile(path)
 		if err != nil {

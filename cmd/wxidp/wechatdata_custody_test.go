@@ -38,9 +38,16 @@ func TestThreat67NotKept(t *testing.T) {
 	if n := calls(s, simulator.PathCheckSession); n != 0 {
 		t.Errorf("WeChat was asked %d times about no key", n)
 	}
-	if out := decrypt(s, signIn(s, "bob").str("access_token"), data); out.Status != 200 {
+	again := signIn(s, "bob").str("access_token")
+	if out := decrypt(s, again, data); out.Status != 200 {
 		t.Errorf("after a new sign-in: %v", out)
 	}
+	// With the last client that may use them, the keys go.
+	s.WriteConfig(strings.Replace(config, "scopes: [wechat.data]", "scopes: [other], grant_types: [client_credentials]", 1))
+	eventually(t, "the keys are forgotten", func() bool { keys, _ := custody(s, "bob"); return len(keys) == 0 })
+	s.WriteConfig(config + "  - { client_id: data-api, type: confidential, client_secret: " + dataClientKey + ", scopes: [wechat.data], audience: [" + testAudience + "] }\n")
+	eventually(t, "reload", func() bool { return len(s.Logs.Events("config.applied")) > 2 })
+	refused(t, useData(s, "check-session", again), 409, "session_key_expired")
 }
 
 // TestThreat67Canary: a session_key is nowhere but sealed in the data file.

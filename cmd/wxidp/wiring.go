@@ -33,6 +33,7 @@ type parts struct {
 	passwords *accounts.Authenticator
 	guard     *accounts.Guard
 	verifier  config.Verifier // in force
+	custody   *keyCustody
 	provider  *provider.Provider
 	events    *accounts.Events
 	web       *web.Server
@@ -70,6 +71,8 @@ func build(ctx context.Context, loaded *config.Loaded, logger *slog.Logger) (_ *
 			_ = p.store.Close() // the first error is the one to tell
 		}
 	}()
+	p.custody = &keyCustody{store: p.store, log: logger, unused: make(chan struct{}, 1)}
+	p.custody.configured(c)
 	p.keys, err = keys.Open(ctx, keys.Options{
 		Store: p.store, Keyring: keyring, Settings: keySettings(c), Logger: logger,
 	})
@@ -167,6 +170,7 @@ func (p *parts) apply(c *config.Config) error {
 	p.defaults.SetTemplate(defaultProfile(c))
 	p.web.SetRequestLimit(unlessDisabled(c, c.RateLimits.RequestsPerIPPerMinute))
 	p.web.SetAdminToken(c.Admin.Token)
+	p.custody.configured(c)
 	p.config.Store(c)
 	return nil
 }
@@ -280,7 +284,7 @@ func providerSettings(c *config.Config) provider.Settings {
 		RefreshTokenAbsoluteLifetime: c.Tokens.RefreshTokenAbsoluteLifetime,
 		RefreshGrace:                 c.Tokens.RefreshGrace,
 		AccessTokenSigningAlg:        c.Tokens.AccessTokenSigningAlg,
-		AccountClaims:                c.Accounts.Verifier.Enabled(),
+		ExternalAccounts:             c.Accounts.Verifier.Enabled(),
 		FailedClientAuthPerMinute:    unlessDisabled(c, c.RateLimits.FailedClientAuthPerMinute),
 		IntrospectionMissesPerMinute: unlessDisabled(c, c.RateLimits.IntrospectionMissesPerMinute),
 		WeChatDataPerUserPerMinute:   unlessDisabled(c, c.RateLimits.WeChatDataPerUserPerMinute),

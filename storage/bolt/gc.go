@@ -45,6 +45,30 @@ func (s *Store) DeleteExpired(ctx context.Context, limit int) (deleted int, more
 	return deleted, more, nil
 }
 
+// ForgetSessionKeys removes the session_keys of up to limit identities. What
+// says when they would have expired stays until then and leads to nothing.
+func (s *Store) ForgetSessionKeys(ctx context.Context, limit int) (forgotten int, more bool, err error) {
+	limit = storage.PageSize(limit)
+	err = s.write(ctx, func(tx txn) (bool, error) {
+		forgotten, more = 0, false
+		var w writes
+		cursor := tx.Bucket(bucketSessionKeys).Cursor()
+		for key, _ := cursor.First(); key != nil; key, _ = cursor.Next() {
+			if forgotten == limit {
+				more = true
+				break
+			}
+			w.delete(tx, bucketSessionKeys, bytes.Clone(key))
+			forgotten++
+		}
+		return forgotten > 0, w.err
+	})
+	if err != nil {
+		return 0, false, err
+	}
+	return forgotten, more, nil
+}
+
 // dueEntries returns copies of the first entries that are due, and whether
 // there are more.
 func dueEntries(tx txn, limit int) (due [][]byte, more bool) {

@@ -162,6 +162,36 @@ func (s *suite) revokeClient() {
 	}
 }
 
+// forgetSessionKeys: where nobody uses session_keys, none stay.
+func (s *suite) forgetSessionKeys() {
+	var identities []storage.Digest
+	for _, openID := range []string{"o1", "o2", "o3"} {
+		in := request(openID)
+		in.SessionKey, in.SessionKeyLifetime = secret.New("key of "+openID), long
+		identities = append(identities, s.wantOK(in).Family.Identity)
+	}
+	for _, want := range []struct {
+		forgotten int
+		more      bool
+	}{{2, true}, {1, false}, {0, false}} {
+		n, more, err := s.store.ForgetSessionKeys(s.Context(), 2)
+		if err != nil || n != want.forgotten || more != want.more {
+			s.Fatalf("ForgetSessionKeys = %d, %t, %v, want %+v", n, more, err, want)
+		}
+		s.check()
+	}
+	for _, identity := range identities {
+		if keys, err := s.store.SessionKeys(s.Context(), identity); err != nil || len(keys) != 0 {
+			s.Errorf("%d keys, %v", len(keys), err)
+		}
+	}
+	// Custody begins anew.
+	s.must(s.store.PutSessionKey(s.Context(), identities[0], secret.New("again"), long))
+	if keys, err := s.store.SessionKeys(s.Context(), identities[0]); err != nil || len(keys) != 1 {
+		s.Errorf("%d keys, %v", len(keys), err)
+	}
+}
+
 func (s *suite) unknownPeople() {
 	id := storage.NewUserID()
 	_, errIdentities := s.store.Identities(s.Context(), id)

@@ -74,6 +74,7 @@ func RunOptions(t *testing.T, opts Options) {
 		"People/Threat72UnbindWays":         (*suite).unbindWays,
 		"People/Threat71Merge":              (*suite).merge,
 		"People/MergeRefusals":              (*suite).mergeRefusals,
+		"People/Threat67ForgetSessionKeys":  (*suite).forgetSessionKeys,
 		"People/Erase":                      (*suite).erase,
 		"People/Import":                     (*suite).imports,
 		"People/ImportAccounts":             (*suite).importAccounts,
