@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ type DirectoryStore interface {
 	AccountByUsername(ctx context.Context, username string) (storage.Account, error)
 	CreateAccount(ctx context.Context, in storage.NewAccount) (storage.AccountResult, error)
 	SetPassword(ctx context.Context, userID, oldHash, newHash string, endFamilies bool) (swapped bool, err error)
+	Unbind(ctx context.Context, in storage.Unbinding) (storage.UnbindVerdict, error)
 	ImportUsers(ctx context.Context, rows []storage.ImportRow, dryRun bool) ([]storage.ImportVerdict, error)
 }
 
@@ -48,6 +50,10 @@ var (
 	ErrRetired = fmt.Errorf("this user was merged into another or erased; nothing is left of them (%w)", storage.ErrNotFound)
 	// ErrNoUsername means that a user without a username cannot have a password.
 	ErrNoUsername = errors.New("this user has no username, so a password would open nothing")
+	// ErrLastWayIn means that nothing else would let the user in.
+	ErrLastWayIn = errors.New("nothing else would let this user in, so nothing was removed: give the user a password first (wxidp users set-password, for a user with a username), or disable or erase the user")
+	// ErrChanging means that a user's WeChat accounts came and went meanwhile.
+	ErrChanging = errors.New("the user's WeChat accounts changed at the same moment; look at the user and try again")
 )
 
 var (
@@ -161,7 +167,8 @@ func (d *Directory) newProfile(nickname, picture string) (storage.Profile, error
 }
 
 // SetPassword gives a user another password, or a first one, and ends all of
-// the user's sign-ins. The error is ErrNoUsername, an [*Error] of kind
+// the user's sign-ins. WeChat accounts stay bound, also one that somebody bound
+// by the old password: see Unbind. The error is ErrNoUsername, an [*Error] of kind
 // InvalidInput or Busy, or storage's.
 func (d *Directory) SetPassword(ctx context.Context, user storage.User, password secret.String) error {
 	if user.Username == "" {
@@ -184,6 +191,121 @@ func (d *Directory) SetPassword(ctx context.Context, user storage.User, password
 		}
 	}
 	return &Error{Kind: Busy, RetryAfter: time.Second}
+}
+
+// ChooseError means that the WeChat account to remove is not there, or not
+// clear. Its text names appids only.
+type ChooseError struct {
+	Named  bool     // an appid was named; none of the user's has it
+	AppIDs []string // of the user's WeChat accounts
+}
+
+func (e *ChooseError) Error() string {
+	list := strings.Join(e.AppIDs, ", ")
+	switch {
+	case len(e.AppIDs) == 0:
+		return "this user has no WeChat account"
+	case e.Named:
+		return "this user has no WeChat account in that mini-program; those of the user are in " + list
+	}
+	return "this user has several WeChat accounts, in " + list + ": name one by its appid (--appid), or say all (--all)"
+}
+
+// Unbound is what Unbind removed.
+type Unbound struct {
+	AppIDs []string // of the WeChat accounts that are gone
+	Left   int      // WeChat accounts that stay
+	// LeadBack are those of AppIDs that share a unionid with one that stays, as
+	// far as is known: the next sign-in there is the user again.
+	LeadBack []string
+}
+
+// Unbind removes the user's WeChat account of an app and ends what was signed
+// in with it; with all, every WeChat account; with neither, the only one there
+// is. The error is a [*ChooseError], ErrLastWayIn, ErrChanging or storage's;
+// something may have been removed before it.
+func (d *Directory) Unbind(ctx context.Context, user storage.User, appID string, all bool) (out Unbound, err error) {
+	for range 4 { // a sign-in may add one, and the user remove one, at the same moment
+		bound, err := d.Store.Identities(ctx, user.ID)
+		if err != nil {
+			return out, err
+		}
+		if len(bound) == 0 && len(out.AppIDs) > 0 {
+			return out, nil
+		}
+		gone, left, err := choose(bound, appID, all)
+		if err != nil {
+			return out, err
+		}
+		verdict, err := d.remove(ctx, user.ID, gone)
+		switch {
+		case err != nil:
+			return out, err
+		case verdict == storage.UnbindLastWayIn:
+			return out, ErrLastWayIn
+		case verdict != storage.UnbindOK:
+			continue
+		}
+		for _, identity := range gone {
+			out.AppIDs = append(out.AppIDs, identity.AppID)
+			if slices.ContainsFunc(left, func(other storage.Identity) bool { return d.samePerson(identity, other) }) {
+				out.LeadBack = append(out.LeadBack, identity.AppID)
+			}
+		}
+		if out.Left = len(left); !all {
+			return out, nil
+		}
+	}
+	return out, ErrChanging
+}
+
+// choose parts the identities to remove from those that stay.
+func choose(bound []storage.Identity, appID string, all bool) (gone, left []storage.Identity, err error) {
+	for _, identity := range bound {
+		if all || identity.AppID == appID || appID == "" && len(bound) == 1 {
+			gone = append(gone, identity)
+		} else {
+			left = append(left, identity)
+		}
+	}
+	if len(gone) > 0 {
+		return gone, left, nil
+	}
+	e := &ChooseError{Named: appID != ""}
+	for _, identity := range bound {
+		e.AppIDs = append(e.AppIDs, identity.AppID)
+	}
+	return nil, nil, e
+}
+
+// remove unbinds identities in one commit. Whatever could let a user in counts
+// as a way in: an operator knows how the product is used.
+func (d *Directory) remove(ctx context.Context, userID string, identities []storage.Identity) (storage.UnbindVerdict, error) {
+	in := storage.Unbinding{UserID: userID, WaysIn: storage.WaysIn{Password: true, ExternalID: true, Phone: true}}
+	for _, identity := range identities {
+		_, index, err := d.Store.IdentityUser(ctx, identity.AppID, identity.WeChatOpenID)
+		if errors.Is(err, storage.ErrNotFound) {
+			return storage.UnbindMissing, nil // meanwhile
+		}
+		if err != nil {
+			return 0, err
+		}
+		in.Identities = append(in.Identities, index)
+	}
+	return d.Store.Unbind(ctx, in)
+}
+
+// samePerson reports whether a unionid says, or may say as soon as it is known,
+// that two identities are of one person.
+func (d *Directory) samePerson(gone, left storage.Identity) bool {
+	switch {
+	case left.UnionID == "":
+		return false
+	case gone.UnionID == "":
+		platform, _ := d.OpenPlatform(gone.AppID)
+		return platform != "" && platform == left.OpenPlatform
+	}
+	return gone.UnionID == left.UnionID && gone.OpenPlatform == left.OpenPlatform
 }
 
 // validExternalID reports whether s can be a user's id in the product.

@@ -42,6 +42,7 @@ var mergeRefusals = map[storage.MergeVerdict]string{
 	storage.MergeMissing:         "one of the users was merged or erased meanwhile",
 	storage.MergeSame:            "both names are of one user",
 	storage.MergeSameApp:         "both users have a WeChat account in the same mini-program, so they are not one person there; nothing was changed",
+	storage.MergeDisabled:        "one of the users is disabled; enable them first (wxidp users enable), or the merge would lift the ban",
 	storage.MergeBothUsernames:   "both users have a username, and a user has one; nothing was changed",
 	storage.MergeBothPhones:      "both users have a phone number, and a user has one; nothing was changed",
 	storage.MergeBothExternalIDs: "both users have an external id: the product knows them as two; nothing was changed",

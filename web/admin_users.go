@@ -18,6 +18,7 @@ const (
 	AdminUsersShow     = "/admin/users/show"
 	AdminUsersAdd      = "/admin/users/add"
 	AdminUsersPassword = "/admin/users/password"
+	AdminUsersUnbind   = "/admin/users/unbind"
 	AdminUsersDisable  = "/admin/users/disable"
 	AdminUsersEnable   = "/admin/users/enable"
 	AdminUsersErase    = "/admin/users/erase"
@@ -74,6 +75,12 @@ type AddUserRequest struct {
 type SetPasswordRequest struct {
 	Who      string `json:"who"`
 	Password string `json:"password"`
+}
+
+// SetPasswordResponse says what may still sign the user in without the password.
+type SetPasswordResponse struct {
+	ID         string `json:"id"`
+	Identities int    `json:"identities"` // WeChat accounts, which stay bound
 }
 
 // shownSignIns is how many sign-ins a user is shown with.
@@ -167,7 +174,10 @@ func (s *Server) setUserPassword(w http.ResponseWriter, r *http.Request) error {
 		return refusePeople(w, err)
 	}
 	s.audit(r, "users.password", slog.String("sub", user.ID))
-	return answer(w, http.StatusOK, UserResponse{user.ID})
+	if user, err = s.Store.User(r.Context(), user.ID); err != nil {
+		return refusePeople(w, err)
+	}
+	return answer(w, http.StatusOK, SetPasswordResponse{ID: user.ID, Identities: user.Identities})
 }
 
 func (s *Server) disableUser(w http.ResponseWriter, r *http.Request) error {
@@ -219,14 +229,17 @@ func (s *Server) named(w http.ResponseWriter, r *http.Request) (storage.User, er
 // error.
 func refusePeople(w http.ResponseWriter, err error) error {
 	e, invalid := errors.AsType[*accounts.Error](err)
+	choice, unclear := errors.AsType[*accounts.ChooseError](err)
 	switch {
+	case unclear:
+		return answer(w, http.StatusConflict, adminError(choice))
 	case errors.Is(err, accounts.ErrWho):
 		return answer(w, http.StatusBadRequest, adminError(err))
 	case errors.Is(err, accounts.ErrRetired):
 		return answer(w, http.StatusNotFound, adminError(errors.New("this user was merged into another or erased; nothing is left of them")))
 	case errors.Is(err, storage.ErrNotFound):
 		return answer(w, http.StatusNotFound, adminError(errors.New("there is no such user")))
-	case errors.Is(err, accounts.ErrNoUsername):
+	case errors.Is(err, accounts.ErrNoUsername), errors.Is(err, accounts.ErrLastWayIn), errors.Is(err, accounts.ErrChanging):
 		return answer(w, http.StatusConflict, adminError(err))
 	case invalid && e.Kind == accounts.InvalidInput:
 		return answer(w, http.StatusBadRequest, adminError(errors.New(inputFault(e))))

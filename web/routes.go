@@ -86,6 +86,7 @@ func (s *Server) adminAPI(r chi.Router) {
 	r.Post(AdminUsersShow, s.endpoint(s.showUser))
 	r.Post(AdminUsersAdd, s.endpoint(s.addUser))
 	r.Post(AdminUsersPassword, s.endpoint(s.setUserPassword))
+	r.Post(AdminUsersUnbind, s.endpoint(s.unbindUser))
 	r.Post(AdminUsersDisable, s.endpoint(s.disableUser))
 	r.Post(AdminUsersEnable, s.endpoint(s.enableUser))
 	r.Post(AdminUsersErase, s.endpoint(s.eraseUser))

@@ -20,6 +20,7 @@ func adminRoutes(who string) []struct{ method, path, body string } {
 		{http.MethodPost, web.AdminUsersExport, named},
 		{http.MethodPost, web.AdminUsersAdd, `{"external_id":"42"}`},
 		{http.MethodPost, web.AdminUsersPassword, `{"who":"username:ming","password":"x"}`},
+		{http.MethodPost, web.AdminUsersUnbind, `{"who":"username:ming","all":true}`},
 		{http.MethodPost, web.AdminUsersDisable, named},
 		{http.MethodPost, web.AdminUsersEnable, named},
 		{http.MethodPost, web.AdminUsersMerge, `{"from":"external:42","into":"` + who + `","dry_run":true}`},
@@ -38,7 +39,10 @@ func TestThreat85PeopleAPI(t *testing.T) {
 	s := startServer(t, manyPhones())
 	tokens := signIn(s, "alice")
 	id := sub(t, tokens)
-	addAccount(s, "ming")
+	ming := addAccount(s, "ming")
+	if sub(t, tryBind(s, "ming", "ming", testPassword)) != ming {
+		t.Fatal("not bound")
+	}
 	send := func(base, method, path, body string, edits ...func(*http.Request)) answer {
 		t.Helper()
 		return s.Do(method, base+path, nil, append(edits, func(r *http.Request) {
@@ -70,13 +74,16 @@ func TestThreat85PeopleAPI(t *testing.T) {
 			t.Errorf("%s may be cached: %v", route.path, out.Header)
 		}
 	}
-	for _, event := range []string{"users.export", "users.add", "users.password", "users.disable", "users.enable", "users.erase", "sessions.revoke", "compact", "backup", "users.import"} {
+	for _, event := range []string{"users.export", "users.add", "users.password", "users.unbind", "users.disable", "users.enable", "users.erase", "sessions.revoke", "compact", "backup", "users.import"} {
 		if lines := s.Logs.Events("admin." + event); len(lines) != 1 || lines[0]["from"] != "127.0.0.1" {
 			t.Errorf("audit of %s: %v", event, lines)
 		}
 	}
 	dead(s, "an erased user", tokens)
 	other := sub(t, signIn(s, "bob"))
+	if sub(t, tryBind(s, "ming", "ming", "x")) != ming {
+		t.Fatal("not bound again")
+	}
 	for _, route := range adminRoutes(other)[1:] {
 		if out := s.overSocket(route.method, route.path, strings.ReplaceAll(route.body, "42", "43")); out.Status/100 != 2 {
 			t.Errorf("over the socket %s answers %v", route.path, out)
@@ -123,20 +130,20 @@ func TestPeopleCommandsWithoutServer(t *testing.T) {
 	for _, line := range []string{
 		"users list", "users show external:1", "users disable external:1", "users enable external:1", "users erase external:1 --yes",
 		"users export external:1", "users merge external:1 external:2", "users import " + file, "users add --external-id 1 --no-password",
-		"users set-password external:1", "sessions list", "sessions revoke x", "compact", "backup " + file + ".db",
+		"users set-password external:1", "users unbind external:1", "sessions list", "sessions revoke x", "compact", "backup " + file + ".db",
 	} {
 		code, _, errs := runCLIWith(t, "password", append(strings.Fields(line), "--config", s.ConfigPath())...)
 		if code != 1 || !strings.Contains(errs, "is it running") {
 			t.Errorf("%s: code %d, %s", line, code, errs)
 		}
 	}
-	for _, line := range []string{"users", "sessions", "users import", "backup", "users merge"} {
+	for _, line := range []string{"users", "sessions", "users import", "backup", "users merge", "users unbind", "users set-password"} {
 		code, out, _ := runCLIWith(t, "", append(strings.Fields(line), "--help")...)
 		if code != 0 || !strings.Contains(out, "Examples:") {
 			t.Errorf("%s --help: code %d, %s", line, code, out)
 		}
 	}
-	for _, line := range []string{"users lst", "sessions x", "users show", "users merge x", "backup", "compact x"} {
+	for _, line := range []string{"users lst", "sessions x", "users show", "users merge x", "users unbind", "users unbind x --all --appid y", "backup", "compact x"} {
 		if code, _, errs := runCLIWith(t, "", strings.Fields(line)...); code != 1 || errs == "" {
 			t.Errorf("%s: code %d, %s", line, code, errs)
 		}

@@ -369,14 +369,23 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+// given are the addresses that freeAddress has returned: one is free until its
+// server listens, and must not be given away twice meanwhile.
+var given sync.Map
+
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := l.Addr().String()
+		l.Close()
+		if _, taken := given.LoadOrStore(address, true); !taken {
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // logBuffer collects log lines.

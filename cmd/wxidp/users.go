@@ -28,7 +28,7 @@ WHO is the user's id (the sub of tokens), or one of
 func usersCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "users",
-		Short: "Find, add, import, disable, merge, export and erase the users of the running server",
+		Short: "Find, add, import, disable, unbind, merge, export and erase the users of the running server",
 		Long: `Manage the users of the running server through its admin socket. What is done
 takes effect on the next request.
 ` + whoHelp,
@@ -40,7 +40,7 @@ takes effect on the next request.
 	}
 	flags := newAdminFlags(cmd)
 	cmd.AddCommand(
-		usersListCommand(flags), usersShowCommand(flags), usersAddCommand(flags), usersPasswordCommand(flags),
+		usersListCommand(flags), usersShowCommand(flags), usersAddCommand(flags), usersPasswordCommand(flags), usersUnbindCommand(flags),
 		usersStateCommand(flags, "disable", web.AdminUsersDisable), usersStateCommand(flags, "enable", web.AdminUsersEnable),
 		usersEraseCommand(flags), usersExportCommand(flags), usersMergeCommand(flags), usersImportCommand(flags),
 	)

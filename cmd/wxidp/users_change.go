@@ -78,29 +78,6 @@ func readPassword(in io.Reader) (string, error) {
 	return password, nil
 }
 
-func usersPasswordCommand(flags adminFlags) *cobra.Command {
-	return &cobra.Command{
-		Use:   "set-password WHO",
-		Short: "Give a user another password and end the user's sign-ins",
-		Long: `Give a user another password, which is the first line of standard input. All
-sign-ins of the user end: whoever knew the old one is out.
-` + whoHelp,
-		Example: `  read -rs PASSWORD && printf '%s\n' "$PASSWORD" | wxidp users set-password username:ming`,
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			password, err := readPassword(cmd.InOrStdin())
-			if err != nil {
-				return err
-			}
-			var out web.UserResponse
-			if err := flags.post(cmd.Context(), web.AdminUsersPassword, web.SetPasswordRequest{Who: args[0], Password: password}, &out); err != nil {
-				return err
-			}
-			return flags.done(cmd, out, "The password of %s is changed, and the user's sign-ins have ended.\n", out.ID)
-		},
-	}
-}
-
 // done prints an outcome: JSON or a sentence.
 func (f adminFlags) done(cmd *cobra.Command, out any, format string, args ...any) error {
 	if *f.json {
@@ -221,6 +198,7 @@ never used again. INTO keeps its id, profile and sign-ins.
 This settles an identity.conflict in the log, where WeChat's openid leads to one
 user and the unionid to another. Make sure that both are one person. Both in the
 same mini-program, or both with a username, number or external id, are refused.
+So is a disabled user, whom a merge could let in again.
 
 FROM and INTO are named as WHO elsewhere.
 ` + whoHelp,

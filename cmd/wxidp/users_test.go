@@ -122,7 +122,7 @@ func TestUsersShow(t *testing.T) {
 		"mail:canary@example.com":         "name the user by id",
 		"external:canary\x1b[2J\r\nevent": "name the user by id",
 	} {
-		for _, command := range []string{"show", "disable", "enable", "export"} {
+		for _, command := range []string{"show", "disable", "enable", "export", "unbind"} {
 			_, errs := ctlFails(s, want, "users", command, who)
 			noneOf(t, "the error", errs, "canary@", "\x1b")
 		}
