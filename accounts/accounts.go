@@ -56,8 +56,8 @@ type Error struct {
 	Scope string
 	// Reason is a stable word for the log and for nobody else. It tells apart
 	// what an answer must not. For WrongCredentials: unknown_user,
-	// no_password, bad_hash, wrong_password, disabled or refused (by the
-	// product's account system); for InvalidInput: encoding, too_short,
+	// other_account, no_password, bad_hash, wrong_password, disabled or refused
+	// (by the product's account system); for InvalidInput: encoding, too_short,
 	// too_long, character or url; for Unavailable see [Verifier.Verify].
 	Reason string
 	// UserID is the user concerned where there is one; as Reason, for the log only.
@@ -67,6 +67,7 @@ type Error struct {
 	RetryAfter time.Duration
 
 	cause error // context.Canceled, context.DeadlineExceeded or nil
+	guess bool  // of Unavailable: may be the product's word on the password, and counts as a guess
 }
 
 // Error names the kind and the reason.
@@ -100,6 +101,7 @@ const (
 // The reasons of WrongCredentials.
 const (
 	reasonUnknownUser   = "unknown_user"
+	reasonOtherAccount  = "other_account" // than the one expected
 	reasonNoPassword    = "no_password"
 	reasonBadHash       = "bad_hash" // stored, but no hash that can be checked
 	reasonWrongPassword = "wrong_password"

@@ -33,10 +33,22 @@ type Credentials struct {
 	Password secret.String
 	IP       netip.Addr // of the caller, as far as trusted proxies vouch for it
 
+	// Account is whose password it must be; nil: anybody's. The right password
+	// of another account is then a wrong one, and cannot be told from it.
+	Account *ExpectedAccount
+
 	// ClientID and RequestID are passed on to a product's own account system
 	// and to the log.
 	ClientID  string
 	RequestID string
+}
+
+// ExpectedAccount names the account that credentials must open: by UserID if
+// it lives here, by ExternalID if it lives in the product's own account system.
+// What is empty is no account's.
+type ExpectedAccount struct {
+	UserID     string
+	ExternalID string
 }
 
 // Result names the account that credentials open: by UserID if it lives here,
@@ -87,10 +99,11 @@ func (a *Authenticator) SetVerifier(v *Verifier) {
 
 // Authenticate names the account that c opens. The error is an [*Error] of any
 // kind, or wraps storage's or ctx's. An attempt that came to no judgement
-// (Busy, Unavailable, storage down) does not count against the limits.
+// (Busy, Unavailable, storage down) does not count against the limits; that
+// the product answers with a 4xx status does, for it may be its way to say no.
 //
-// It does the same work for a user that is unknown, disabled or without a
-// password as for a wrong password.
+// It does the same work for a user that is unknown, disabled, without a
+// password or not the one expected as for a wrong password.
 func (a *Authenticator) Authenticate(ctx context.Context, c Credentials) (Result, error) {
 	start := time.Now()
 	username, err := CanonicalUsername(c.Username)
@@ -135,10 +148,13 @@ func (a *Authenticator) askProduct(ctx context.Context, v *Verifier, username st
 		Username: strings.TrimSpace(c.Username), Password: c.Password, ClientID: c.ClientID, RequestID: c.RequestID,
 	})
 	if err != nil {
-		if e, ok := errors.AsType[*Error](err); !ok || e.Kind != WrongCredentials {
+		if e, ok := errors.AsType[*Error](err); !ok || e.Kind != WrongCredentials && !e.guess {
 			attempt.Withdraw()
 		}
 		return Result{}, err
+	}
+	if c.Account != nil && answer.ExternalID != c.Account.ExternalID {
+		return Result{}, &Error{Kind: WrongCredentials, Reason: reasonOtherAccount}
 	}
 	attempt.Succeeded()
 	return Result{ExternalID: answer.ExternalID, Profile: answer.Profile, Attributes: answer.Attributes}, nil
@@ -150,10 +166,16 @@ func (a *Authenticator) checkHere(ctx context.Context, username string, c Creden
 	if err != nil && !unknown {
 		return Result{}, fmt.Errorf("look up account: %w", err)
 	}
+	other := c.Account != nil && !unknown && account.UserID != c.Account.UserID
+	// As on paths that expect nobody: guesses at one account are counted
+	// together, and a name that is taken is limited like one that is not.
 	name := account.UserID
-	if unknown {
+	switch {
+	case unknown:
 		account = storage.Account{}
 		name = "name:" + username
+	case other: // its password is not looked at
+		account = storage.Account{UserID: account.UserID}
 	}
 	attempt, err := a.Guard.Begin(name, c.IP)
 	if err != nil {
@@ -164,7 +186,7 @@ func (a *Authenticator) checkHere(ctx context.Context, username string, c Creden
 		attempt.Withdraw()
 		return Result{}, withUser(err, account.UserID)
 	}
-	if reason := judge(account, unknown, match); reason != "" {
+	if reason := judge(account, unknown, other, match); reason != "" {
 		return Result{}, &Error{Kind: WrongCredentials, Reason: reason, UserID: account.UserID}
 	}
 	attempt.Succeeded()
@@ -175,10 +197,12 @@ func (a *Authenticator) checkHere(ctx context.Context, username string, c Creden
 }
 
 // judge returns why an account does not open, "" if it does.
-func judge(account storage.Account, unknown bool, match Match) string {
+func judge(account storage.Account, unknown, other bool, match Match) string {
 	switch {
 	case unknown:
 		return reasonUnknownUser
+	case other:
+		return reasonOtherAccount
 	case account.PasswordHash == "":
 		return reasonNoPassword
 	case match.Unusable:

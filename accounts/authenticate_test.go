@@ -230,7 +230,7 @@ func TestThreat53ParallelAuthenticate(t *testing.T) {
 func TestThreat54BusyDoesNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, store := newAuthenticator(t)
-		a.Passwords.limit = 0
+		a.Passwords.light.limit = 0
 		for range 50 {
 			_, err := a.Authenticate(context.Background(), credentials(canaryUsername, canaryPassword))
 			if e := asError(t, err, Busy); e.RetryAfter <= 0 || e.UserID != "u1" {
@@ -245,7 +245,7 @@ func TestThreat54BusyDoesNotCount(t *testing.T) {
 			}
 			noCanary(t, err.Error())
 		}
-		store.fault, a.Passwords.limit = nil, 10
+		store.fault, a.Passwords.light.limit = nil, 10
 		if _, err := a.Authenticate(context.Background(), credentials(canaryUsername, canaryPassword)); err != nil {
 			t.Error(err)
 		}

@@ -26,9 +26,13 @@ const (
 	keySize  = 32
 )
 
-// A hash that takes more memory than this, in KiB, waits for a slot of its
-// own, of which there is one: imported hashes may need 256 MiB each.
-const heavyMemory = 64 << 10
+// A hash that takes more memory than this, in KiB, has a slot and a queue of
+// its own kind: imported hashes may need 256 MiB each, so that one at a time is
+// computed, and who waits for that keeps nobody else waiting.
+const (
+	heavyMemory = 64 << 10
+	heavyQueue  = 2
+)
 
 const (
 	queuePerSlot = 8
@@ -36,7 +40,8 @@ const (
 )
 
 // PasswordOptions configures [Passwords]. The zero value of a field means its
-// default.
+// default. Imported hashes of more than 64 MiB stand beside both: one is
+// computed at a time, and two more may wait.
 type PasswordOptions struct {
 	// Slots is how many passwords are hashed at once. Default: GOMAXPROCS less
 	// one, but at least one, so that what needs no password stays quick.
@@ -50,14 +55,11 @@ type PasswordOptions struct {
 // passes, one lane), a bounded number at once. It is safe for concurrent use.
 type Passwords struct {
 	params argon2Params
-	slots  chan struct{}
-	heavy  chan struct{}
-	limit  int64 // of pending
-	dummy  hash  // whose work is done where there is no hash
+	light  *workers
+	heavy  *workers
+	dummy  hash // whose work is done where there is no hash
 
-	pending atomic.Int64 // hashing or waiting to
-	hashes  atomic.Uint64
-	refused atomic.Uint64
+	hashes atomic.Uint64
 
 	// work computes one hash: a test that counts or blocks replaces it.
 	work func(h hash, password []byte) (key []byte, ok bool)
@@ -72,9 +74,8 @@ func NewPasswords(o PasswordOptions) *Passwords {
 		o.Queue = queuePerSlot * o.Slots
 	}
 	p := &Passwords{
-		slots: make(chan struct{}, o.Slots),
-		heavy: make(chan struct{}, 1),
-		limit: int64(o.Slots + o.Queue),
+		light: newWorkers(o.Slots, o.Queue),
+		heavy: newWorkers(1, heavyQueue),
 		work:  work,
 	}
 	p.setParams(ownParams)
@@ -95,7 +96,11 @@ type PasswordStats struct {
 
 // Stats returns the counters.
 func (p *Passwords) Stats() PasswordStats {
-	return PasswordStats{Hashes: p.hashes.Load(), Refused: p.refused.Load(), Pending: int(p.pending.Load())}
+	return PasswordStats{
+		Hashes:  p.hashes.Load(),
+		Refused: p.light.refused.Load() + p.heavy.refused.Load(),
+		Pending: int(p.light.pending.Load() + p.heavy.pending.Load()),
+	}
 }
 
 // CheckPassword refuses a password that is empty or longer than MaxPassword
@@ -162,40 +167,56 @@ func (p *Passwords) outdated(h hash) bool {
 
 // compute waits for a slot and does the work of h.
 func (p *Passwords) compute(ctx context.Context, h hash, password secret.String) (key []byte, ok bool, err error) {
-	if p.pending.Add(1) > p.limit {
-		p.pending.Add(-1)
-		p.refused.Add(1)
-		return nil, false, &Error{Kind: Busy, RetryAfter: retryBusy}
-	}
-	defer p.pending.Add(-1)
+	w := p.light
 	if h.memory > heavyMemory {
-		if err := acquire(ctx, p.heavy); err != nil {
-			return nil, false, err
-		}
-		defer release(p.heavy)
+		w = p.heavy
 	}
-	if err := acquire(ctx, p.slots); err != nil {
+	if err := w.enter(ctx); err != nil {
 		return nil, false, err
 	}
-	defer release(p.slots)
+	defer w.leave()
 	p.hashes.Add(1)
 	key, ok = p.work(h, []byte(password.Reveal()))
 	return key, ok, nil
 }
 
-func acquire(ctx context.Context, slots chan struct{}) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	select {
-	case slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+// workers are a number of slots, and a bounded number of callers who wait for one.
+type workers struct {
+	slots   chan struct{}
+	limit   int64        // of pending
+	pending atomic.Int64 // in a slot or waiting for one
+	refused atomic.Uint64
 }
 
-func release(slots chan struct{}) { <-slots }
+func newWorkers(slots, queue int) *workers {
+	return &workers{slots: make(chan struct{}, slots), limit: int64(slots + queue)}
+}
+
+// enter waits for a slot. The error is an [*Error] of kind Busy, or ctx's.
+// Without one, leave must be called.
+func (w *workers) enter(ctx context.Context) error {
+	if w.pending.Add(1) > w.limit {
+		w.pending.Add(-1)
+		w.refused.Add(1)
+		return &Error{Kind: Busy, RetryAfter: retryBusy}
+	}
+	err := ctx.Err()
+	if err == nil {
+		select {
+		case w.slots <- struct{}{}:
+			return nil
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	w.pending.Add(-1)
+	return err
+}
+
+func (w *workers) leave() {
+	<-w.slots
+	w.pending.Add(-1)
+}
 
 // work computes the key of argon2 and compares it with that of h in constant
 // time; for bcrypt it only compares.

@@ -159,51 +159,73 @@ func TestThreat54HashExhaustion(t *testing.T) {
 	})
 }
 
-// Imported hashes that need much memory are computed one at a time.
+// Imported hashes that need much memory are computed one at a time. Few wait
+// for that, and nobody else does, even where there is one slot only.
 func TestThreat54HeavyHashes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := quickPasswords(PasswordOptions{Slots: 4, Queue: 10})
-		var heavy, light atomic.Int64
-		p.work = func(h hash, _ []byte) ([]byte, bool) {
-			n := &light
-			if h.memory > heavyMemory {
-				n = &heavy
-			}
-			if n.Add(1) > 1 && n == &heavy {
-				t.Error("two heavy hashes at once")
-			}
-			time.Sleep(time.Second)
-			n.Add(-1)
-			return nil, true
-		}
-		big := encodePHC(argon2Params{memory: maxArgon2Memory, passes: 2, lanes: 1}, make([]byte, 16), make([]byte, 32))
-		small := encodePHC(quickParams, make([]byte, 16), make([]byte, 32))
-		var wg sync.WaitGroup
-		for range 3 {
-			wg.Go(func() {
-				if _, err := p.Verify(context.Background(), big, secret.New("pw")); err != nil {
-					t.Error(err)
+	for _, slots := range []int{1, 4} {
+		synctest.Test(t, func(t *testing.T) {
+			p := quickPasswords(PasswordOptions{Slots: slots, Queue: 1})
+			unblock := make(chan struct{})
+			var heavy atomic.Int64
+			p.work = func(h hash, _ []byte) ([]byte, bool) {
+				if h.memory <= heavyMemory {
+					time.Sleep(42 * time.Millisecond)
+					return nil, true
 				}
-			})
-		}
-		synctest.Wait()
-		// Three slots are left to the others, though three heavy ones are there.
-		took := elapsed(func() {
-			var others sync.WaitGroup
-			for range 3 {
-				others.Go(func() {
-					if _, err := p.Verify(context.Background(), small, secret.New("pw")); err != nil {
+				if heavy.Add(1) > 1 {
+					t.Error("two heavy hashes at once")
+				}
+				<-unblock
+				heavy.Add(-1)
+				return nil, true
+			}
+			verify := func(memory uint32) error {
+				encoded := encodePHC(argon2Params{memory: memory, passes: 1, lanes: 1}, make([]byte, 16), make([]byte, 32))
+				_, err := p.Verify(context.Background(), encoded, secret.New("pw"))
+				return err
+			}
+			var wg sync.WaitGroup
+			for range 1 + heavyQueue {
+				wg.Go(func() {
+					if err := verify(maxArgon2Memory); err != nil {
 						t.Error(err)
 					}
 				})
 			}
-			others.Wait()
+			synctest.Wait()
+			took := elapsed(func() {
+				if e := asError(t, verify(maxArgon2Memory), Busy); e.RetryAfter <= 0 {
+					t.Errorf("%+v", e)
+				}
+			})
+			if took != 0 {
+				t.Errorf("one too many was refused after %v", took)
+			}
+			// All slots and the queue are there for the others.
+			took = elapsed(func() {
+				var others sync.WaitGroup
+				for range slots + 1 {
+					others.Go(func() {
+						if err := verify(quickParams.memory); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				others.Wait()
+			})
+			if took != 2*42*time.Millisecond {
+				t.Errorf("with %d slots, others took %v", slots, took)
+			}
+			if s := p.Stats(); s.Pending != 1+heavyQueue || s.Refused != 1 {
+				t.Errorf("stats are %+v", s)
+			}
+			close(unblock)
+			wg.Wait()
+			if s := p.Stats(); s != (PasswordStats{Hashes: uint64(slots + 2 + heavyQueue), Refused: 1}) {
+				t.Errorf("at the end, stats are %+v", s)
+			}
 		})
-		if took != time.Second {
-			t.Errorf("light hashes took %v beside heavy ones", took)
-		}
-		wg.Wait()
-	})
+	}
 }
 
 func TestVerifyGivesUpWaiting(t *testing.T) {

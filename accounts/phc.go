@@ -10,13 +10,16 @@ import (
 )
 
 // What a hash from elsewhere may cost at most. A stored hash decides how much
-// memory and time a sign-in takes, so that an import must not bring any.
+// memory and time a sign-in takes, so that an import must not bring any. One
+// check must end within DefaultFailureTime on common hardware: what takes
+// longer tells that the account exists.
 const (
 	maxArgon2Memory  = 256 << 10 // KiB
+	maxArgon2Weight  = 256 << 10 // KiB passed over
 	maxArgon2Passes  = 16
 	maxArgon2Lanes   = 16
 	minBcryptCost    = 4
-	maxBcryptCost    = 14
+	maxBcryptCost    = 12
 	bcryptHashLength = 60
 )
 
@@ -45,12 +48,12 @@ type hash struct {
 }
 
 var errHash = errors.New("accounts: not a password hash that can be checked: argon2id or argon2i as a PHC string " +
-	"(v=19, m<=262144, t<=16, p<=16), or bcrypt ($2a$, $2b$ or $2y$, cost 4 to 14)")
+	"(v=19, m*t<=262144, t<=16, p<=16), or bcrypt ($2a$, $2b$ or $2y$, cost 4 to 12)")
 
 // CheckHash reports whether a password hash from elsewhere can be stored and
 // checked here: argon2id or argon2i as a PHC string of version 19 with at most
-// 256 MiB, 16 passes and 16 lanes, or bcrypt ($2a$, $2b$, $2y$) of cost 4 to
-// 14. The error does not repeat the hash.
+// 256 MiB (memory times passes), 16 passes and 16 lanes, or bcrypt ($2a$, $2b$,
+// $2y$) of cost 4 to 12. The error does not repeat the hash.
 func CheckHash(encoded string) error {
 	_, err := parseHash(encoded)
 	return err
@@ -88,6 +91,9 @@ func parseArgon2(encoded string) (hash, error) {
 		return hash{}, errHash
 	}
 	h.argon2Params = argon2Params{memory: memory, passes: passes, lanes: uint8(lanes)}
+	if h.weight() > maxArgon2Weight {
+		return hash{}, errHash
+	}
 	var okSalt, okKey bool
 	h.salt, okSalt = unbase64(parts[4], 8, 64)
 	h.key, okKey = unbase64(parts[5], 16, 64)

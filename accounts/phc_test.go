@@ -48,8 +48,13 @@ func TestForeignHashes(t *testing.T) {
 func TestRefusedHashes(t *testing.T) {
 	const salt, key = "c29tZXNhbHQ", "nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4"
 	ok := "$argon2id$v=19$m=256,t=2,p=1$" + salt + "$" + key
-	if err := CheckHash(ok); err != nil {
-		t.Fatal(err)
+	for _, costs := range []string{"m=256,t=2", "m=8,t=16", "m=16384,t=16", "m=65536,t=4", "m=131072,t=2", "m=262144,t=1"} {
+		if err := CheckHash(strings.Replace(ok, "m=256,t=2", costs, 1)); err != nil {
+			t.Errorf("%s: %v", costs, err)
+		}
+	}
+	if err := CheckHash("$2a$12$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"); err != nil {
+		t.Error(err)
 	}
 	for _, encoded := range []string{
 		"", "x", "$", "$$$$$", "plain text", ok + "$", ok + "\n", " " + ok,
@@ -57,7 +62,10 @@ func TestRefusedHashes(t *testing.T) {
 		strings.Replace(ok, "argon2id", "ARGON2ID", 1),
 		strings.Replace(ok, "v=19", "v=16", 1),
 		strings.Replace(ok, "v=19$", "", 1),
-		strings.Replace(ok, "m=256", "m=262145", 1), // 256 MiB and 1 KiB
+		strings.Replace(ok, "m=256,t=2", "m=262145,t=1", 1), // 256 MiB and 1 KiB
+		strings.Replace(ok, "m=256,t=2", "m=131073,t=2", 1), // 256 MiB and 2 KiB passed over
+		strings.Replace(ok, "m=256,t=2", "m=65537,t=4", 1),
+		strings.Replace(ok, "m=256,t=2", "m=262144,t=16", 1),
 		strings.Replace(ok, "m=256", "m=4294967552", 1),
 		strings.Replace(ok, "m=256", "m=0256", 1),
 		strings.Replace(ok, "m=256", "m=+256", 1),
@@ -83,7 +91,7 @@ func TestRefusedHashes(t *testing.T) {
 		"$2x$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW",
 		"$2$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW",
 		"$2a$03$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW",
-		"$2a$15$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW",
+		"$2a$13$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW",
 		"$2a$31$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW",
 		"$2a$+5$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW",
 		"$2a$05$CCCCCCCCCCCCCCCCCCCC!.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW",
@@ -107,7 +115,7 @@ func FuzzParseHash(f *testing.F) {
 	for _, c := range foreignHashes {
 		f.Add(c.encoded)
 	}
-	f.Add("$argon2id$v=19$m=262144,t=16,p=16$" + strings.Repeat("A", 86) + "$" + strings.Repeat("A", 86))
+	f.Add("$argon2id$v=19$m=262144,t=1,p=16$" + strings.Repeat("A", 86) + "$" + strings.Repeat("A", 86))
 	f.Add("$argon2id$v=19$m=99999999999999999999,t=1,p=1$AAAA$AAAA")
 	f.Add("$2b$10$")
 	f.Fuzz(func(t *testing.T, encoded string) {
@@ -121,7 +129,7 @@ func FuzzParseHash(f *testing.F) {
 				t.Fatalf("%q became %+v", encoded, h)
 			}
 		case algArgon2id, algArgon2i:
-			if h.memory > 256<<10 || h.passes < 1 || h.passes > 16 || h.lanes < 1 || h.lanes > 16 ||
+			if uint64(h.memory)*uint64(h.passes) > 256<<10 || h.passes < 1 || h.passes > 16 || h.lanes < 1 || h.lanes > 16 ||
 				len(h.salt) < 8 || len(h.salt) > 64 || len(h.key) < 16 || len(h.key) > 64 {
 				t.Fatalf("%q is out of bounds: %+v", encoded, h)
 			}

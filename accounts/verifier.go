@@ -171,6 +171,8 @@ func (v *Verifier) Close() {
 // the product says so, otherwise Unavailable with one of the reasons canceled,
 // busy, breaker_open, timeout, dial, tls, reset, http_5xx, redirect,
 // http_status, too_large, not_json, bad_answer, no_external_id and bad_claims.
+// A 4xx status, but 408, 425 and 429, may be the product's word on the
+// password: it leaves the breaker closed, and guesses are counted by it.
 func (v *Verifier) Verify(ctx context.Context, q Question) (Verified, error) {
 	start := time.Now()
 	answer, status, e := v.verify(ctx, q)
@@ -219,7 +221,9 @@ func (v *Verifier) exchange(ctx context.Context, q Question) (Verified, int, *Er
 	case res.StatusCode >= 300 && res.StatusCode < 400:
 		return Verified{}, res.StatusCode, unavailable(reasonRedirect)
 	case res.StatusCode != http.StatusOK:
-		return Verified{}, res.StatusCode, unavailable(reasonHTTPStatus)
+		e := unavailable(reasonHTTPStatus)
+		e.guess = refusal(res.StatusCode)
+		return Verified{}, res.StatusCode, e
 	}
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxVerifierAnswer+1))
 	switch {
@@ -232,6 +236,17 @@ func (v *Verifier) exchange(ctx context.Context, q Question) (Verified, int, *Er
 	}
 	answer, e := parseVerified(body)
 	return answer, res.StatusCode, e
+}
+
+// refusal reports whether a status says no to what was sent, and not to the
+// moment it was sent at. A product that says so to a wrong password would let
+// it be guessed without limit, were that taken for a failure.
+func refusal(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return false
+	}
+	return status >= 400 && status < 500
 }
 
 func (v *Verifier) request(q Question, now time.Time) *http.Request {

@@ -35,14 +35,15 @@ func unavailable(reason string) *Error {
 }
 
 // circuit stops calls while the verifier fails. A refused password is a
-// success.
+// success, and so is a 4xx answer: strangers' wrong passwords must not stop the
+// calls of everybody.
 type circuit struct{ *breaker.Breaker }
 
 func newBreaker(log *slog.Logger) *circuit {
 	return &circuit{breaker.New(breaker.Options{
 		Failed: func(err error) bool {
 			e, ok := errors.AsType[*Error](err)
-			return ok && e.Kind == Unavailable
+			return ok && e.Kind == Unavailable && !e.guess
 		},
 		Excluded: func(err error) bool {
 			e, ok := errors.AsType[*Error](err)

@@ -384,6 +384,30 @@ func TestVerifierBreaker(t *testing.T) {
 	})
 }
 
+// A status that may be the product's way to refuse a password does not open
+// the breaker, whereas one that says "not now" does.
+func TestThreat53VerifierStatusAndBreaker(t *testing.T) {
+	for status, open := range map[int]bool{
+		400: false, 401: false, 403: false, 404: false, 422: false, 499: false,
+		201: true, 302: true, 408: true, 425: true, 429: true, 500: true, 503: true,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var calls int
+			v := newVerifier(t, VerifierOptions{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+				calls++
+				return response(status, ""), nil
+			})})
+			for range 100 {
+				_, err := ask(v)
+				asError(t, err, Unavailable)
+			}
+			if want := map[bool]int{true: breaker.MinCalls, false: 100}[open]; calls != want {
+				t.Errorf("%d: %d calls, want %d", status, calls, want)
+			}
+		})
+	}
+}
+
 // Callers who hang up do not open the breaker.
 func TestVerifierCanceled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

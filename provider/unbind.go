@@ -103,26 +103,28 @@ func (p *Provider) proveAgain(ctx context.Context, req Request, token activeToke
 	return fail(InvalidRequest, msgUnbindProof).reason("no_proof")
 }
 
+// proveByPassword takes the password of the token's user and of nobody else: a
+// token must not be a means to try the passwords of others.
 func (p *Provider) proveByPassword(ctx context.Context, req Request, token activeToken) error {
-	result, err := p.passwords.Authenticate(ctx, accounts.Credentials{
-		Username: req.HTTP.PostForm.Get("username"), Password: secret.New(req.HTTP.PostForm.Get("password")),
-		IP: req.RemoteIP, ClientID: token.ClientID, RequestID: req.ID,
-	})
-	if err != nil {
-		return err
-	}
-	if result.UserID != "" && result.UserID == token.Subject {
-		return nil
+	form := req.HTTP.PostForm
+	if form.Get("username") == "" {
+		return fail(InvalidRequest, msgParamMissing.with("username")).reason("missing_username")
 	}
 	user, err := p.store.User(ctx, token.Subject)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
-	if err == nil && result.ExternalID != "" && result.ExternalID == user.ExternalID {
-		return nil
+	_, err = p.passwords.Authenticate(ctx, accounts.Credentials{
+		Username: form.Get("username"), Password: secret.New(form.Get("password")),
+		Account: &accounts.ExpectedAccount{UserID: token.Subject, ExternalID: user.ExternalID},
+		IP:      req.RemoteIP, ClientID: token.ClientID, RequestID: req.ID,
+	})
+	if wrong, ok := errors.AsType[*accounts.Error](err); ok && wrong.Kind == accounts.WrongCredentials {
+		refusal := AsError(err)
+		refusal.Message = msgWrongPassword
+		return refusal
 	}
-	// The same answer as for a wrong password: whose it is, is not told.
-	return fail(InvalidGrant, msgWrongCredentials).reason("proof_of_another_user")
+	return err
 }
 
 // identitiesIn returns the user's identity in an app, or those of all apps.

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/wxidp/wxidp/accounts"
 	"github.com/wxidp/wxidp/storage"
 )
 
@@ -185,6 +187,17 @@ func TestThreat72Unbinding(t *testing.T) {
 	refused(t, unbind(s, signedIn.str("access_token"), "js_code", code), http.StatusBadRequest, "invalid_grant")
 	if out := s.Do(http.MethodPost, s.Issuer+"/account/unbind?access_token="+bound, pairs("js_code", "x"), phone()); out.Status == http.StatusOK {
 		t.Errorf("token in the URL: %v", out)
+	}
+	// The password of somebody else is no better than a wrong one, nor quicker,
+	// and what is refused is in the log.
+	start := time.Now()
+	foreign := unbind(s, bound, "username", "hong", "password", testPassword)
+	wrong := unbind(s, bound, "username", "hong", "password", "wrong")
+	if string(foreign.Body) != string(wrong.Body) || time.Since(start) < 2*accounts.DefaultFailureTime {
+		t.Errorf("%v, %v, %s", foreign, wrong, time.Since(start))
+	}
+	if line := eventOf(s, foreign, "unbind.denied"); line["reason"] != "password_other_account" {
+		t.Errorf("log line %v", line)
 	}
 	// Guesses here count with those at the token endpoint.
 	where := phone()

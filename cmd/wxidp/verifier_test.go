@@ -165,7 +165,7 @@ func TestThreat52VerifierDown(t *testing.T) {
 		t.Errorf("%d verifier.error", n)
 	}
 	product.status.Store(0)
-	for range 12 { // none of the failures counted as a guess
+	for range 12 { // from other addresses: what failed here counts nowhere but there
 		if out := tryBind(s, "ann", "ann", testPassword); out.Status != http.StatusOK {
 			t.Fatalf("afterwards: %v", out)
 		}
