@@ -54,7 +54,7 @@ type Options struct {
 	Grants []grants.Grant
 	// Codes and Passwords prove afresh who a user is where an access token
 	// alone is not enough.
-	Codes     CodeExchanger
+	Codes     CodeProver
 	Passwords PasswordChecker
 	Custody   *accounts.Custody
 	Settings  Settings
@@ -71,7 +71,7 @@ type Provider struct {
 	handlers  []grantHandler
 	types     map[string]bool // the grant types of handlers
 	repeats   *repeats
-	codes     CodeExchanger
+	codes     CodeProver
 	passwords PasswordChecker
 	custody   *accounts.Custody
 	current   atomic.Pointer[snapshot]

@@ -15,8 +15,8 @@ import (
 // the issuer.
 const PathUnbind = "/account/unbind"
 
-// CodeExchanger finds out who a js_code was given to; *grants.JSCodes does.
-type CodeExchanger interface {
+// CodeProver finds out who a js_code was given to; *grants.JSCodes does.
+type CodeProver interface {
 	Exchange(ctx context.Context, req grants.Request) (grants.WeChatUser, error)
 }
 

@@ -14,7 +14,6 @@ import (
 	"github.com/wxidp/wxidp/internal/seal"
 	"github.com/wxidp/wxidp/keys"
 	"github.com/wxidp/wxidp/provider"
-	"github.com/wxidp/wxidp/storage"
 	"github.com/wxidp/wxidp/storage/bolt"
 	"github.com/wxidp/wxidp/web"
 	"github.com/wxidp/wxidp/wechat"
@@ -45,25 +44,8 @@ func build(ctx context.Context, loaded *config.Loaded, logger *slog.Logger) (_ *
 	c := loaded.Config
 	p := &parts{log: logger}
 	p.config.Store(c)
-	masterKeys, err := loaded.MasterKeys()
-	if err != nil {
-		return nil, err
-	}
-	keyring, err := seal.ParseKeyring([]byte(masterKeys.Reveal()))
-	if err != nil {
-		return nil, err
-	}
 	p.metrics = web.NewMetrics([]string{grants.TypeWeChatJSCode, grants.TypeWeChatPhone, provider.GrantRefreshToken, provider.GrantClientCredentials})
-
-	p.store, err = bolt.Open(ctx, bolt.Options{
-		Path:                c.Storage.Bolt.Path,
-		Keyring:             keyring,
-		Logger:              logger,
-		OnCommit:            p.metrics.Commit,
-		Fatal:               func(err error) { die(logger, err) },
-		InsecurePermissions: c.Insecure.AllowWorldReadableSecrets,
-	})
-	if err != nil {
+	if err := p.openData(ctx, loaded); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -71,38 +53,84 @@ func build(ctx context.Context, loaded *config.Loaded, logger *slog.Logger) (_ *
 			_ = p.store.Close() // the first error is the one to tell
 		}
 	}()
-	p.custody = &keyCustody{store: p.store, log: logger, unused: make(chan struct{}, 1)}
-	p.custody.configured(c)
-	p.keys, err = keys.Open(ctx, keys.Options{
-		Store: p.store, Keyring: keyring, Settings: keySettings(c), Logger: logger,
+	for _, step := range []func(*config.Config) error{p.connectWeChat, p.gatherPeople, p.makeProvider, p.makeWeb} {
+		if err := step(c); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// openData opens the store and the signing keys in it.
+func (p *parts) openData(ctx context.Context, loaded *config.Loaded) error {
+	c := loaded.Config
+	masterKeys, err := loaded.MasterKeys()
+	if err != nil {
+		return err
+	}
+	keyring, err := seal.ParseKeyring([]byte(masterKeys.Reveal()))
+	if err != nil {
+		return err
+	}
+	p.store, err = bolt.Open(ctx, bolt.Options{
+		Path:                c.Storage.Bolt.Path,
+		Keyring:             keyring,
+		Logger:              p.log,
+		OnCommit:            p.metrics.Commit,
+		Fatal:               func(err error) { die(p.log, err) },
+		InsecurePermissions: c.Insecure.AllowWorldReadableSecrets,
 	})
 	if err != nil {
-		return nil, err
+		return err
+	}
+	p.keys, err = keys.Open(ctx, keys.Options{
+		Store: p.store, Keyring: keyring, Settings: keySettings(c), Logger: p.log,
+	})
+	if err != nil {
+		_ = p.store.Close() // the first error is the one to tell
+		return err
 	}
 	p.metrics.Watch(p.keys, p.store)
+	return nil
+}
 
+func (p *parts) connectWeChat(c *config.Config) (err error) {
 	p.weChat, err = wechat.New(wechat.Options{
 		BaseURL: c.WeChat.BaseURL,
 		Timeout: c.WeChat.Timeout,
 		Apps:    weChatApps(c),
 		Observe: p.metrics.WeChatCall,
-		Logger:  logger,
+		Logger:  p.log,
 	})
-	if err != nil {
-		return nil, err
-	}
-	p.limits = grants.NewSignInLimits(signInRates(c))
+	return err
+}
+
+// gatherPeople makes what knows people: their passwords, WeChat's session_keys
+// and WeChat's events about them.
+func (p *parts) gatherPeople(c *config.Config) error {
 	p.defaults = accounts.NewDefaults(defaultProfile(c))
 	p.guard = accounts.NewGuard(guardRates(c))
 	p.passwords = &accounts.Authenticator{
-		Store: p.store, Passwords: accounts.NewPasswords(accounts.PasswordOptions{}), Guard: p.guard, Log: logger,
+		Store: p.store, Passwords: accounts.NewPasswords(accounts.PasswordOptions{}), Guard: p.guard, Log: p.log,
 	}
 	setVerifier, err := p.prepareVerifier(c)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	p.events = accounts.NewEvents(p.store, p.defaults, p.log)
+	setReceivers, err := p.events.Prepare(messagePushes(c))
+	if err != nil {
+		return err
 	}
 	setVerifier()
+	setReceivers()
+	p.custody = &keyCustody{store: p.store, log: p.log, unused: make(chan struct{}, 1)}
+	p.custody.configured(c)
+	return nil
+}
 
+func (p *parts) makeProvider(c *config.Config) (err error) {
+	p.limits = grants.NewSignInLimits(signInRates(c))
 	codes := &grants.JSCodes{WeChat: p.weChat, Claims: p.store, Limits: p.limits}
 	phones := &grants.PhoneCodes{WeChat: p.weChat, Claims: p.store, Users: p.store}
 	p.provider, err = provider.New(provider.Options{
@@ -117,17 +145,12 @@ func build(ctx context.Context, loaded *config.Loaded, logger *slog.Logger) (_ *
 		Passwords: p.passwords,
 		Custody:   accounts.NewCustody(p.store, p.weChat),
 		Settings:  providerSettings(c),
-		Logger:    logger,
+		Logger:    p.log,
 	})
-	if err != nil {
-		return nil, err
-	}
-	p.events = accounts.NewEvents(p.store, p.defaults, logger)
-	setReceivers, err := p.events.Prepare(messagePushes(c))
-	if err != nil {
-		return nil, err
-	}
-	setReceivers()
+	return err
+}
+
+func (p *parts) makeWeb(c *config.Config) (err error) {
 	p.web, err = web.New(web.Options{
 		Issuer:                 c.Issuer,
 		Provider:               p.provider,
@@ -138,12 +161,12 @@ func build(ctx context.Context, loaded *config.Loaded, logger *slog.Logger) (_ *
 		Data:                   p.store,
 		ClientExists:           p.clientExists,
 		Metrics:                p.metrics,
-		Logger:                 logger,
+		Logger:                 p.log,
 		TrustedProxies:         c.TrustedProxies,
 		RequestsPerIPPerMinute: unlessDisabled(c, c.RateLimits.RequestsPerIPPerMinute),
 		AdminToken:             c.Admin.Token,
 	})
-	return p, err
+	return err
 }
 
 // apply puts a reloaded configuration in force.
@@ -215,100 +238,6 @@ func (p *parts) prepareVerifier(c *config.Config) (apply func(), err error) {
 		p.passwords.SetVerifier(verifier)
 		p.verifier = next
 	}, nil
-}
-
-func guardRates(c *config.Config) accounts.GuardRates {
-	return accounts.GuardRates{
-		PerAccountIP: unlessDisabled(c, c.RateLimits.WrongPasswordsPerAccountAndIP),
-		PerAccount:   unlessDisabled(c, c.RateLimits.WrongPasswordsPerAccount),
-		PerIP:        unlessDisabled(c, c.RateLimits.WrongPasswordsPerIP),
-		Window:       accounts.DefaultGuardRates().Window,
-	}
-}
-
-func keySettings(c *config.Config) keys.Settings {
-	return keys.Settings{
-		RotateEvery:     c.Keys.RotateEvery,
-		PublishAhead:    c.Keys.PublishAhead,
-		TokenLifetime:   max(c.Tokens.AccessTokenLifetime, c.Tokens.IDTokenLifetime),
-		RefreshLifetime: c.Tokens.RefreshTokenAbsoluteLifetime,
-		EdDSA:           c.Keys.EdDSA,
-	}
-}
-
-func weChatApps(c *config.Config) []wechat.App {
-	apps := make([]wechat.App, len(c.WeChat.Apps))
-	for i, app := range c.WeChat.Apps {
-		apps[i] = wechat.App{AppID: app.AppID, Secret: app.Secret, OpenPlatform: app.OpenPlatform}
-	}
-	return apps
-}
-
-func messagePushes(c *config.Config) []accounts.MessagePush {
-	var pushes []accounts.MessagePush
-	for _, app := range c.WeChat.Apps {
-		if m := app.MessagePush; m.Enabled() {
-			pushes = append(pushes, accounts.MessagePush{AppID: app.AppID, Token: m.Token, EncodingAESKey: m.EncodingAESKey})
-		}
-	}
-	return pushes
-}
-
-func signInRates(c *config.Config) grants.SignInRates {
-	return grants.SignInRates{
-		PerIP:          unlessDisabled(c, c.RateLimits.SignInsPerIPPerMinute),
-		PerNetwork:     unlessDisabled(c, c.RateLimits.SignInsPerNetworkPerMinute),
-		PerClient:      unlessDisabled(c, c.RateLimits.SignInsPerClientPerMinute),
-		PerUser:        unlessDisabled(c, c.RateLimits.SignInsPerUserPerMinute),
-		PerApp:         unlessDisabled(c, c.RateLimits.WeChatCallsPerAppPerMinute),
-		ReservePercent: c.RateLimits.WeChatReservePercent,
-	}
-}
-
-func unlessDisabled(c *config.Config, rate int) int {
-	if c.RateLimits.Disabled {
-		return 0
-	}
-	return rate
-}
-
-func defaultProfile(c *config.Config) storage.Profile {
-	return storage.Profile{Nickname: c.Users.DefaultNickname, Picture: c.Users.DefaultPicture}
-}
-
-func providerSettings(c *config.Config) provider.Settings {
-	settings := provider.Settings{
-		AccessTokenLifetime:          c.Tokens.AccessTokenLifetime,
-		IDTokenLifetime:              c.Tokens.IDTokenLifetime,
-		RefreshTokenIdleLifetime:     c.Tokens.RefreshTokenIdleLifetime,
-		RefreshTokenAbsoluteLifetime: c.Tokens.RefreshTokenAbsoluteLifetime,
-		RefreshGrace:                 c.Tokens.RefreshGrace,
-		AccessTokenSigningAlg:        c.Tokens.AccessTokenSigningAlg,
-		ExternalAccounts:             c.Accounts.Verifier.Enabled(),
-		FailedClientAuthPerMinute:    unlessDisabled(c, c.RateLimits.FailedClientAuthPerMinute),
-		IntrospectionMissesPerMinute: unlessDisabled(c, c.RateLimits.IntrospectionMissesPerMinute),
-		WeChatDataPerUserPerMinute:   unlessDisabled(c, c.RateLimits.WeChatDataPerUserPerMinute),
-	}
-	for _, client := range c.Clients {
-		settings.Clients = append(settings.Clients, provider.Client{
-			ID:            client.ClientID,
-			Name:          client.Name,
-			Public:        client.Type == config.ClientPublic,
-			SecretHashes:  client.SecretHashes,
-			AuthMethod:    client.TokenEndpointAuthMethod,
-			AuthAlg:       client.TokenEndpointAuthSigningAlg,
-			JWKS:          client.JWKS,
-			GrantTypes:    client.GrantTypes,
-			Scopes:        client.Scopes,
-			DefaultScopes: client.DefaultScopes,
-			Audience:      client.Audience,
-			WeChatAppID:   client.WeChatAppID,
-			IDTokenAlg:    client.IDTokenSignedResponseAlg,
-			Introspection: client.Introspection,
-			RequireKnown:  !client.AutoCreate,
-		})
-	}
-	return settings
 }
 
 // die ends the process after a write error that leaves the state of the data
