@@ -12,22 +12,11 @@ import { decodeJwt } from 'jose';
 import * as client from 'openid-client';
 import { blocks } from '../lib/docs.js';
 import { discover, refusal, signIn } from '../lib/oidc.js';
-import { appID, audience, binary, freePorts, Program, startDev, startServe } from '../lib/server.js';
+import { appID, audience, freePorts, Program, startDev, startServe } from '../lib/server.js';
+import { shell } from '../lib/shell.js';
 
 const run = promisify(execFile);
 const documents = ['docs/accounts.md', 'docs/accounts.zh-CN.md'];
-
-/** Runs the named blocks of a document as one script against a server of `wxidp dev` and returns the lines printed. */
-async function shell(server, document, names) {
-  const script = [];
-  for (const name of names) script.push(...await blocks(document, name));
-  const { stdout } = await run('/bin/sh', ['-e', '-c', script.join('\n')
-    .replaceAll('http://127.0.0.1:8080', server.issuer)
-    .replaceAll('http://127.0.0.1:8090', server.simulator)
-    .replaceAll('bin/wxidp', await binary())
-    .replaceAll('wxidp-dev/', `${server.dir}/`)]);
-  return stdout.trim().split('\n');
-}
 
 for (const document of ['README.md', 'README.zh-CN.md']) {
   test(`${document}: binding`, async (t) => {

@@ -5,7 +5,7 @@ import { after, test } from 'node:test';
 import { decodeJwt } from 'jose';
 import * as client from 'openid-client';
 import { discover, phoneSignIn, refusal, signIn } from '../lib/oidc.js';
-import { appID2, miniProgram, miniProgram2, startDev } from '../lib/server.js';
+import { appID, appID2, audience, miniProgram, miniProgram2, startDev, startServe } from '../lib/server.js';
 
 const server = await startDev();
 after(() => server.stop());
@@ -89,6 +89,7 @@ test('a number is an account: wechat_phone', async () => {
   assert.deepEqual(amr, ['wechat', 'wechat_phone']);
   assert.ok((await info(first)).phone_number_verified);
   assert.equal((await signIn(config, await server.login('carol'))).claims().sub, sub); // silent from now on
+  // The unionid leads to it in the second mini-program.
   const second = await phoneSignIn(config2, await server.login('carol', appID2), await server.tap('carol', { appid: appID2 }));
   assert.equal(second.claims().sub, sub);
 
@@ -118,4 +119,52 @@ test('a number alone opens no account that is in use', async () => {
   assert.equal((await info(newcomer)).phone_number, undefined);
   assert.equal((await info(owner)).phone_number, '+8613700137000');
   await client.refreshTokenGrant(config, owner.refresh_token);
+});
+
+test('a number alone opens an account only after all its WeChat users are unbound', async () => {
+  const phone = '13600136000';
+  const owner = await phoneSignIn(config, await server.login('erin'), await server.tap('erin', { phone }));
+  await client.tokenRevocation(config, owner.refresh_token); // no sign-in is alive
+  const byNumber = async () => phoneSignIn(config2, await server.login('heir', appID2), await server.tap('heir', { appid: appID2, phone }));
+  const err = await refusal(byNumber); // of another mini-program, too
+  assert.equal(err.status, 409);
+  assert.equal(err.error, 'account_exists');
+
+  // The way out: the WeChat user of before signs in and unbinds there.
+  const back = await signIn(config, await server.login('erin'), { scope: 'openid profile' });
+  const response = await fetch(`${server.issuer}/account/unbind`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${back.access_token}` },
+    body: new URLSearchParams({ js_code: await server.login('erin'), everywhere: 'true' }),
+  });
+  assert.equal(response.status, 200);
+  assert.equal((await byNumber()).claims().sub, owner.claims().sub);
+  assert.notEqual((await signIn(config, await server.login('erin'))).claims().sub, owner.claims().sub);
+});
+
+test('a client without use for numbers may send no phone_code', async (t) => {
+  const plain = await startServe({
+    config: `clients:
+  - client_id: no-phones
+    type: public
+    wechat_appid: ${appID}
+    grant_types: [wechat_jscode, refresh_token]
+    id_token_signed_response_alg: ES256
+    scopes: [openid, profile]
+    default_scopes: [openid]
+    audience: [${audience}]
+`,
+  });
+  t.after(() => plain.stop());
+  const noPhones = await discover(plain.issuer, 'no-phones');
+  const jsCode = await plain.login('alice');
+  const phoneCode = await plain.tap('alice');
+  const err = await refusal(() => signIn(noPhones, jsCode, { phone_code: phoneCode }));
+  assert.equal(err.status, 400);
+  assert.equal(err.error, 'invalid_request');
+  assert.match(err.error_description, /phone_code/);
+  for (const path of ['/sns/jscode2session', '/wxa/business/getuserphonenumber']) {
+    assert.equal(await plain.weChatRequests(path), 0, path);
+  }
+  await signIn(noPhones, jsCode); // neither code is spent
 });
