@@ -92,7 +92,7 @@ func (r *ImportResult) count(verdict storage.ImportVerdict) string {
 	case storage.ImportSameApp:
 		return "this external_id has another openid of the same appid already; a user has one of each app"
 	case storage.ImportUsernameTaken:
-		return "this username belongs to another account already; give this one another name, or the external_id of that account"
+		return "this username belongs to another account already, whose external_id is another or missing; give this row another username, or the external_id that the account has"
 	case storage.ImportOtherUsername:
 		return "this external_id has another username already; a user has one"
 	case storage.ImportDisabled:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -32,7 +33,7 @@ owner only. The server goes on meanwhile. The file appears when it is complete.
 To restore: stop the server, put the file in the place of the data file, start.
 Keep the master key too, and in another place: without it a backup is of no use.`,
 		Example: `  wxidp backup /backup/wxidp-$(date +%F).db --config /etc/wxidp/config.yaml`,
-		Args:    cobra.ExactArgs(1),
+		Args:    takes("FILE"),
 	}
 	flags := newAdminFlags(cmd)
 	cmd.Flags().BoolVar(&force, "force", false, "replace FILE if it exists")
@@ -42,7 +43,9 @@ Keep the master key too, and in another place: without it a backup is of no use.
 			return err
 		}
 		start := time.Now()
-		size, err := backup(cmd, client, args[0], force)
+		ctx, stop := untilSignal(cmd.Context())
+		defer stop()
+		size, err := backup(ctx, client, args[0], force, newProgress(cmd.ErrOrStderr()))
 		if err != nil {
 			return err
 		}
@@ -52,8 +55,9 @@ Keep the master key too, and in another place: without it a backup is of no use.
 	return cmd
 }
 
-// backup writes to a temporary file beside path and renames it at the end.
-func backup(cmd *cobra.Command, client *adminClient, path string, force bool) (size int64, err error) {
+// backup writes to a temporary file beside path and renames it at the end. No
+// power cut leaves a part of it under the name.
+func backup(ctx context.Context, client *adminClient, path string, force bool, progress *progress) (size int64, err error) {
 	if err := mayWrite(path, force); err != nil {
 		return 0, err
 	}
@@ -61,7 +65,10 @@ func backup(cmd *cobra.Command, client *adminClient, path string, force bool) (s
 	if err != nil {
 		return 0, err
 	}
-	size, err = receiveBackup(cmd, client, file)
+	size, err = receiveBackup(ctx, client, file, progress)
+	if err != nil && ctx.Err() != nil {
+		err = errors.New("interrupted; no backup was written")
+	}
 	if err = errors.Join(err, file.Close()); err == nil {
 		err = mayWrite(path, force)
 	}
@@ -71,14 +78,17 @@ func backup(cmd *cobra.Command, client *adminClient, path string, force bool) (s
 	if err != nil {
 		return 0, errors.Join(err, os.Remove(file.Name()))
 	}
+	if err := syncFolder(filepath.Dir(path)); err != nil {
+		return 0, fmt.Errorf("%s is written, but its name may not outlive a power cut: %w", path, err)
+	}
 	return size, nil
 }
 
-func receiveBackup(cmd *cobra.Command, client *adminClient, file *os.File) (size int64, err error) {
-	progress := newProgress(cmd.ErrOrStderr())
+// receiveBackup writes what the server sends, durably.
+func receiveBackup(ctx context.Context, client *adminClient, file *os.File, progress *progress) (size int64, err error) {
 	defer progress.clear()
 	progress.show("the server copies its data")
-	body, err := client.open(cmd.Context(), http.MethodGet, web.AdminBackup, nil)
+	body, err := client.open(ctx, http.MethodGet, web.AdminBackup, nil)
 	if err != nil {
 		return 0, err
 	}

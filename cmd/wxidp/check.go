@@ -17,7 +17,7 @@ func checkCommand() *cobra.Command {
 		Long: `Validate a configuration, the files it names and the master key, without
 serving and without touching any data. All faults are reported at once, each
 with its line and what would be right; the exit code is 1 if there is any.`,
-		Args: cobra.NoArgs,
+		Args: takes(),
 	}
 	path := configFlag(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

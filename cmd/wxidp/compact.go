@@ -20,7 +20,7 @@ func compactCommand() *cobra.Command {
 still hold what was deleted: erasures are complete only after this. The server
 goes on meanwhile. It needs free space for a second file beside the first.`,
 		Example: `  wxidp compact --config /etc/wxidp/config.yaml`,
-		Args:    cobra.NoArgs,
+		Args:    takes(),
 	}
 	flags := newAdminFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

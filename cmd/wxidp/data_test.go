@@ -2,9 +2,13 @@ package main
 
 import (
 	"fmt"
+	"net"
+	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/wxidp/wxidp/web"
@@ -75,6 +79,45 @@ func TestBackupThatBreaks(t *testing.T) {
 	}
 	if out, errs := ctlFails(s, "is it running", "backup", path+"2"); out+errs == "" {
 		t.Error("silent")
+	}
+}
+
+// TestBackupSignalled: a backup that is ended leaves nothing behind, however
+// much of it has come.
+func TestBackupSignalled(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stall := make(chan struct{})
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(make([]byte, 3<<20)) // more than is buffered
+		<-stall
+	})}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { close(stall); _ = server.Close() })
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		if signal.Ignored(sig) { // and so it is in a child
+			continue
+		}
+		dir := t.TempDir()
+		cli := startChild(t, "", "backup", filepath.Join(dir, "wxidp.db"), "--socket", socket)
+		eventually(t, "a part of the backup is written", func() bool {
+			parts, _ := filepath.Glob(filepath.Join(dir, ".wxidp-backup-*"))
+			if len(parts) != 1 {
+				return false
+			}
+			info, err := os.Stat(parts[0])
+			return err == nil && info.Size() > 0
+		})
+		cli.Signal(sig)
+		if code := cli.ExitCode(); code != 1 || cli.Stderr.String() != "wxidp: interrupted; no backup was written\n" {
+			t.Errorf("%v: code %d: %s", sig, code, cli.Stderr)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+			t.Errorf("%v: left: %v, %v", sig, left, err)
+		}
 	}
 }
 

@@ -42,7 +42,7 @@ func devCommand() *cobra.Command {
 		Long: `Start the server with a ready configuration and a simulated WeChat, and print
 commands that sign in. Everything is kept in one folder, which may be deleted to
 start afresh; edit the config.yaml in it while this runs.`,
-		Args: cobra.NoArgs,
+		Args: takes(),
 	}
 	dir := cmd.Flags().String("dir", "wxidp-dev", "`folder` for configuration and data")
 	address := cmd.Flags().String("listen", "127.0.0.1:8080", "`host:port` of the server")

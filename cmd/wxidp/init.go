@@ -23,7 +23,7 @@ func initCommand() *cobra.Command {
 		Long: `Write config.yaml and data/master.key into a folder. Nothing that exists is
 ever overwritten. Keep a copy of the master key in a safe place: without it the
 data cannot be read.`,
-		Args: cobra.NoArgs,
+		Args: takes(),
 	}
 	dir := cmd.Flags().String("dir", ".", "the `folder` to write into")
 	var params config.InitParams

@@ -41,7 +41,7 @@ func (f adminFlags) showKeys(cmd *cobra.Command, method, path string, in any) er
 
 func keysListCommand(flags adminFlags) *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List the keys", Args: cobra.NoArgs,
+		Use: "list", Short: "List the keys", Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return flags.showKeys(cmd, http.MethodGet, web.AdminKeys, nil)
 		},
@@ -55,7 +55,7 @@ func keysRotateCommand(flags adminFlags) *cobra.Command {
 		Long: `Let the next key of one algorithm, or of all, sign from now on. A next key that
 was not yet published long enough takes over as soon as it was, so that no
 resource server ever meets a key it does not know.`,
-		Args: cobra.NoArgs,
+		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return flags.showKeys(cmd, http.MethodPost, web.AdminKeysRotate, web.RotateKeysRequest{Alg: alg})
 		},
@@ -71,7 +71,7 @@ func keysRevokeCommand(flags adminFlags) *cobra.Command {
 accepted here any more. Resource servers go on accepting its tokens until their
 copy of the JWK Set expires. Revoking a MAC key ends the sign-ins whose refresh
 tokens it made.`,
-		Args: cobra.ExactArgs(1),
+		Args: takes("KEY-ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return flags.showKeys(cmd, http.MethodPost, web.AdminKeysRevoke, web.RevokeKeyRequest{ID: args[0]})
 		},
@@ -84,7 +84,7 @@ func keysRewrapCommand(flags adminFlags) *cobra.Command {
 		Long: `Seal everything that is kept under the first line of the master key file. To
 change the master key: add a new key as the first line, restart, run this, and
 remove the old line.`,
-		Args: cobra.NoArgs,
+		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := flags.admin()
 			if err != nil {

@@ -36,7 +36,7 @@ func serveCommand() *cobra.Command {
 carries one JSON object per event. A saved change of the configuration is taken
 within two seconds, or at once on SIGHUP; a faulty one is refused and logged
 while the last good one goes on.`,
-		Args: cobra.NoArgs,
+		Args: takes(),
 	}
 	path := configFlag(cmd.Flags())
 	drain := cmd.Flags().Duration("drain", 5*time.Second, "how long /readyz fails before the listeners close")

@@ -42,7 +42,7 @@ deleted yet. With --json every sign-in is one line.
 ` + whoHelp,
 		Example: `  wxidp sessions list --user external:42
   wxidp sessions list --client shop-mini --json | wc -l`,
-		Args: cobra.NoArgs,
+		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return listSessions(cmd, flags, in, limit) },
 	}
 	cmd.Flags().StringVar(&in.Who, "user", "", "only those of this user (`WHO`)")
@@ -53,6 +53,9 @@ deleted yet. With --json every sign-in is one line.
 }
 
 func listSessions(cmd *cobra.Command, flags adminFlags, in web.SessionsRequest, limit int) error {
+	if err := checkLimit(limit); err != nil {
+		return err
+	}
 	client, err := flags.admin()
 	if err != nil {
 		return err
@@ -111,7 +114,7 @@ sign-ins would be alive again if it came back.
 		Example: `  wxidp sessions revoke AZ2kq0mVQ5yJ4tq7RrCk9g
   wxidp sessions revoke --user username:ming
   wxidp sessions revoke --client shop-mini`,
-		Args: cobra.MaximumNArgs(1),
+		Args: takes("[SID]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			named := 0
 			if len(args) == 1 {

@@ -33,7 +33,7 @@ plays wx.login for named users, moves its clock and injects faults.
   curl -d appid=wx0123456789abcdef -d user=alice 'http://127.0.0.1:8090/control/login?format=text'
 
 Whoever reaches it can be anybody: keep it on loopback.`,
-		Args: cobra.NoArgs,
+		Args: takes(),
 	}
 	address := cmd.Flags().String("listen", "127.0.0.1:8090", "`host:port` to listen on")
 	apps := cmd.Flags().StringArray("app", []string{demoAppID + ":" + demoAppSecret},

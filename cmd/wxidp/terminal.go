@@ -3,21 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 	"unicode"
 )
-
-// isTerminal reports whether a stream is a terminal, or as quiet as one.
-func isTerminal(stream any) bool {
-	file, ok := stream.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := file.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
 
 // printable returns what people have entered with everything escaped that a
 // terminal would obey: control characters, and those that turn the direction

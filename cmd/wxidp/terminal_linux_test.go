@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -63,8 +64,8 @@ func TestEraseAsks(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	if code, errs := erase(null); code != 1 || !strings.Contains(errs, "that is not the id") {
-		t.Errorf("nobody answers: code %d, %s", code, errs)
+	if code, errs := erase(null); code != 1 || !strings.Contains(errs, "say --yes, since there is nobody to ask") {
+		t.Errorf("nobody to ask: code %d, %s", code, errs)
 	}
 	_, _ = io.WriteString(keyboard, "yes\n")
 	if code, errs := erase(terminal); code != 1 || !strings.Contains(errs, "Type the id") || !strings.Contains(errs, "that is not the id") {
@@ -76,9 +77,82 @@ func TestEraseAsks(t *testing.T) {
 		t.Errorf("the id: code %d, %s", code, errs)
 	}
 	dead(s, "the erased user", tokens)
-	if _, err := readPassword(terminal); err == nil {
-		t.Error("a password is read from a terminal, which shows it")
+}
+
+// TestPasswordAtTerminal: a terminal asks for passwords, shows nothing of them
+// and is as it was afterwards.
+func TestPasswordAtTerminal(t *testing.T) {
+	s := startServer(t, manyPhones())
+	keyboard, terminal := openTerminal(t)
+	echoes := func() bool {
+		t.Helper()
+		state, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return state.Lflag&unix.ECHO != 0
 	}
+	// run types lines, each when it is asked for; nil: it interrupts.
+	run := func(lines []string, args ...string) (stderr string, err error) {
+		t.Helper()
+		errs := new(logBuffer)
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		root := rootCommand()
+		root.SetArgs(append(args, "--socket", s.Socket()))
+		root.SetIn(terminal)
+		root.SetOut(io.Discard)
+		root.SetErr(errs)
+		ended := make(chan error, 1)
+		go func() { ended <- root.ExecuteContext(ctx) }()
+		for i, prompt := range []string{"Password: ", "The same again: "}[:max(len(lines), 1)] {
+			eventually(t, "it asks", func() bool { return strings.Contains(errs.String(), prompt) && !echoes() })
+			if lines == nil {
+				cancel()
+				break
+			}
+			if _, err := io.WriteString(keyboard, lines[i]+"\n"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		select {
+		case err := <-ended:
+			if !echoes() {
+				t.Error("the terminal shows nothing any more")
+			}
+			return errs.String(), err
+		case <-time.After(30 * time.Second):
+			t.Fatal("the command does not end")
+			return "", nil
+		}
+	}
+	add := []string{"users", "add", "--username", "ming"}
+	if errs, err := run([]string{testPassword, testPassword}, add...); err != nil || errs != "Password: \nThe same again: \n" {
+		t.Errorf("%q, %v", errs, err)
+	}
+	if out := tryBind(s, "alice", "ming", testPassword); sub(t, out) != shown(s, "username:ming").ID {
+		t.Errorf("the password is another: %v", out)
+	}
+	set := []string{"users", "set-password", "username:ming"}
+	for _, test := range []struct {
+		want  string
+		lines []string
+	}{
+		{"the second password is not the first", []string{"one password", "another"}},
+		{"a password is not empty", []string{""}},
+		{"interrupted; nothing was changed", nil},
+	} {
+		if errs, err := run(test.lines, set...); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%v: %q, %v", test.lines, errs, err)
+		}
+	}
+	_, _ = io.WriteString(keyboard, "\n") // lets the interrupted reader go
+	if out := tryBind(s, "alice", "ming", testPassword); out.Status != http.StatusOK {
+		t.Errorf("the password was changed: %v", out)
+	}
+	_ = terminal.Close() // lets the reader of the keyboard's end see all
+	shownThere, _ := io.ReadAll(keyboard)
+	noneOf(t, "the terminal", string(shownThere), testPassword, "one password", "another")
 }
 
 // TestProgress: a terminal gets one line that changes, a log whole lines, and

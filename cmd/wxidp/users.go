@@ -59,7 +59,7 @@ merged into another or erased; the id stays so that it is never used again.
 With --json every user is one line.`,
 		Example: `  wxidp users list
   wxidp users list --json | jq -r 'select(.state == "disabled") | .id'`,
-		Args: cobra.NoArgs,
+		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return listUsers(cmd, flags, limit) },
 	}
 	cmd.Flags().IntVar(&limit, "limit", 0, "list no more than so `many` (default all)")
@@ -67,6 +67,9 @@ With --json every user is one line.`,
 }
 
 func listUsers(cmd *cobra.Command, flags adminFlags, limit int) error {
+	if err := checkLimit(limit); err != nil {
+		return err
+	}
 	client, err := flags.admin()
 	if err != nil {
 		return err
@@ -130,7 +133,7 @@ func usersShowCommand(flags adminFlags) *cobra.Command {
 ` + whoHelp,
 		Example: `  wxidp users show external:42
   wxidp users show wechat:wx0123456789abcdef/oABCdefGHIjklMNOpqrSTUvwxyz12 --reveal`,
-		Args: cobra.ExactArgs(1),
+		Args: takes("WHO"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var person accounts.Person
 			if err := flags.post(cmd.Context(), web.AdminUsersShow, web.ShowUserRequest{Who: args[0], Reveal: reveal}, &person); err != nil {
@@ -210,7 +213,7 @@ roles and claims, and all sign-ins with their times. It has no password hash,
 session_key or token. The server's log says that the user was exported.
 ` + whoHelp,
 		Example: `  wxidp users export external:42 -o user-42.json`,
-		Args:    cobra.ExactArgs(1),
+		Args:    takes("WHO"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := flags.admin()
 			if err != nil {

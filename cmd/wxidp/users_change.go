@@ -20,13 +20,15 @@ func usersAddCommand(flags adminFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add",
 		Short: "Add a user with a username and password",
-		Long: `Add a user who signs in with a username and password. The password is the first
-line of standard input: never an argument, which other users of the machine can
-see. With --no-password the user has only an external id, the id under which
-the product knows the user.`,
-		Example: `  read -rs PASSWORD && printf '%s\n' "$PASSWORD" | wxidp users add --username ming
+		Long: `Add a user who signs in with a username and password. A terminal asks for the
+password without showing it; without one it is the first line of standard input.
+It is never an argument, which other users of the machine can see. With
+--no-password the user has only an external id, the id under which the product
+knows the user.`,
+		Example: `  wxidp users add --username ming
+  wxidp users add --username ming < password.txt
   wxidp users add --external-id 42 --no-password`,
-		Args: cobra.NoArgs,
+		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case in.Username == "" && in.ExternalID == "":
@@ -38,7 +40,7 @@ the product knows the user.`,
 			}
 			if !noPassword {
 				var err error
-				if in.Password, err = readPassword(cmd.InOrStdin()); err != nil {
+				if in.Password, err = readPassword(cmd); err != nil {
 					return err
 				}
 			}
@@ -61,23 +63,6 @@ the product knows the user.`,
 	return cmd
 }
 
-// readPassword reads the first line. There is no prompt: a terminal would show
-// what is typed.
-func readPassword(in io.Reader) (string, error) {
-	if isTerminal(in) {
-		return "", errors.New("the password is read from standard input, and a terminal would show it: pipe it in, as --help shows")
-	}
-	line, err := bufio.NewReaderSize(io.LimitReader(in, 4096), 4096).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", err
-	}
-	password := strings.TrimRight(line, "\r\n")
-	if password == "" {
-		return "", errors.New("standard input has no password in its first line")
-	}
-	return password, nil
-}
-
 // done prints an outcome: JSON or a sentence.
 func (f adminFlags) done(cmd *cobra.Command, out any, format string, args ...any) error {
 	if *f.json {
@@ -97,7 +82,7 @@ inactive and UserInfo answers 401. An access token that a resource server checks
 by itself, without asking, goes on until it expires (15 minutes by default).
 ` + whoHelp,
 		Example: `  wxidp users disable phone:+8613800138000`,
-		Args:    cobra.ExactArgs(1),
+		Args:    takes("WHO"),
 	}
 	sentence := "%s is disabled, and the user's sign-ins have ended.\n"
 	if name == "enable" {
@@ -132,7 +117,7 @@ and run "wxidp compact" after the last: the erasures are complete only then.
 ` + whoHelp,
 		Example: `  wxidp users erase external:42
   wxidp users erase external:43 --yes --no-compact && wxidp compact`,
-		Args: cobra.ExactArgs(1),
+		Args: takes("WHO"),
 		RunE: func(cmd *cobra.Command, args []string) error { return eraseUser(cmd, flags, args[0], yes, !noCompact) },
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
@@ -204,7 +189,7 @@ FROM and INTO are named as WHO elsewhere.
 ` + whoHelp,
 		Example: `  wxidp users merge 3vXqTtF0Qm2cI9hYkL8wZA tB7uYdE1RkC5oN2pWsXg4Q --dry-run
   wxidp users merge 3vXqTtF0Qm2cI9hYkL8wZA tB7uYdE1RkC5oN2pWsXg4Q`,
-		Args: cobra.ExactArgs(2),
+		Args: takes("FROM", "INTO"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var out web.MergeUsersResponse
 			in := web.MergeUsersRequest{From: args[0], Into: args[1], DryRun: dryRun}

@@ -7,10 +7,8 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,7 +20,7 @@ import (
 
 func usersImportCommand(flags adminFlags) *cobra.Command {
 	run := importRun{}
-	var format, faults string
+	var format string
 	cmd := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Take the users of an earlier system",
@@ -48,20 +46,21 @@ the claim external_id.
 Rows that cannot be taken are listed by line and the others are taken; the exit
 status is 1 then. The same file may be imported again: what is there already
 stays as it is, passwords included. After an interruption --from-line goes on
-where it was.`,
+where it was, and adds to the file of --faults.`,
 		Example: `  wxidp users import users.csv
   wxidp users import users.ndjson --faults faults.txt
   zcat users.ndjson.gz | wxidp users import -`,
-		Args: cobra.ExactArgs(1),
+		Args: takes("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			run.name = args[0]
-			return importUsers(cmd, flags, &run, format, faults)
+			return importUsers(cmd, flags, &run, format)
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", "", "csv or `ndjson` (default: by what the file begins with)")
 	cmd.Flags().IntVar(&run.fromLine, "from-line", 1, "skip what is before this `line`")
 	cmd.Flags().BoolVar(&run.dryRun, "dry-run", false, "only say what would happen with what is there now")
-	cmd.Flags().StringVar(&faults, "faults", "", "write faults to this `file` instead of standard error")
+	cmd.Flags().StringVar(&run.faultsName, "faults", "", "write faults to this `file` instead of standard error")
+	cmd.Flags().BoolVar(&run.force, "force", false, "replace what is in the file of --faults")
 	return cmd
 }
 
@@ -96,9 +95,11 @@ const (
 
 // importRun is one import under way.
 type importRun struct {
-	name     string // of the file
-	fromLine int
-	dryRun   bool
+	name       string // of the file
+	faultsName string // empty: standard error
+	fromLine   int
+	dryRun     bool
+	force      bool // replace what faultsName has
 
 	client   *adminClient
 	in       *accounts.ImportReader
@@ -119,14 +120,17 @@ type lineText struct {
 	text string
 }
 
-func importUsers(cmd *cobra.Command, flags adminFlags, run *importRun, format, faults string) (err error) {
+func importUsers(cmd *cobra.Command, flags adminFlags, run *importRun, format string) (err error) {
 	formats := map[string]accounts.ImportFormat{"": accounts.ImportAny, "csv": accounts.ImportCSV, "ndjson": accounts.ImportNDJSON}
 	kind, known := formats[format]
 	if !known {
 		return errors.New("--format is csv or ndjson")
 	}
 	if run.fromLine < 1 {
-		return errors.New("lines are counted from 1")
+		return errors.New("--from-line: lines are counted from 1")
+	}
+	if run.force && run.faultsName == "" {
+		return errors.New("--force replaces the file of --faults, and there is no --faults")
 	}
 	if run.client, err = flags.admin(); err != nil {
 		return err
@@ -143,23 +147,88 @@ func importUsers(cmd *cobra.Command, flags adminFlags, run *importRun, format, f
 		in = file
 	}
 	run.faults = cmd.ErrOrStderr()
-	if faults != "" {
-		file, err := os.OpenFile(faults, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-		if err != nil {
-			return err
+	if run.faultsName != "" {
+		file, openErr := run.openFaults(in)
+		if openErr != nil {
+			return openErr
 		}
 		defer func() { err = errors.Join(err, file.Close()) }()
 		run.faults = file
 	}
-	if run.in, err = accounts.NewImportReader(in, kind); err != nil {
-		return fmt.Errorf("%s: %w", printable(run.name), err)
-	}
-	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := untilSignal(cmd.Context())
 	defer stop()
 	run.progress, run.start, run.summary.DryRun = newProgress(cmd.ErrOrStderr()), time.Now(), run.dryRun
-	stopped := run.all(ctx)
+	err = run.begin(readUntilDone(ctx, in), kind)
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("%s: %w", printable(run.name), err)
+	}
+	if err == nil {
+		err = run.all(ctx)
+	}
 	run.progress.clear()
-	return run.report(cmd, flags, ctx.Err() != nil, stopped)
+	return run.report(cmd, flags, ctx.Err() != nil, err)
+}
+
+// openFaults opens the file of --faults to add to it. The list of an earlier
+// import is not added to by one from the start, nor the users themselves by any.
+func (run *importRun) openFaults(in io.Reader) (*os.File, error) {
+	file, err := os.OpenFile(run.faultsName, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := run.checkFaults(file, in); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+func (run *importRun) checkFaults(file *os.File, in io.Reader) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if users, ok := in.(*os.File); ok {
+		usersInfo, err := users.Stat()
+		if err != nil {
+			return err
+		}
+		if info.Mode().IsRegular() && os.SameFile(info, usersInfo) {
+			return fmt.Errorf("--faults: %s is the file with the users; name another one", printable(run.faultsName))
+		}
+	}
+	if !run.force && run.fromLine == 1 && info.Size() > 0 {
+		return fmt.Errorf("--faults: %s is there already and not empty; name another file, or say --force to replace it", printable(run.faultsName))
+	}
+	return nil
+}
+
+// begin finds the first line to take.
+func (run *importRun) begin(in io.Reader, kind accounts.ImportFormat) (err error) {
+	run.settled = run.fromLine - 1
+	if run.in, err = accounts.NewImportReader(in, kind); err != nil {
+		return err
+	}
+	err = run.in.SkipTo(run.fromLine)
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("--from-line %d is past the end: the last line is %d", run.fromLine, run.in.Line())
+	}
+	if err != nil {
+		return err
+	}
+	run.settled = run.in.Line()
+	return run.emptyFaults()
+}
+
+// emptyFaults does what --force asks for, once the users can be read.
+func (run *importRun) emptyFaults() error {
+	if !run.force || run.fromLine > 1 {
+		return nil
+	}
+	info, err := os.Stat(run.faultsName)
+	if err != nil || !info.Mode().IsRegular() {
+		return err
+	}
+	return os.Truncate(run.faultsName, 0)
 }
 
 // report prints the summary, and where to go on if the import was stopped.
@@ -180,11 +249,19 @@ func (run *importRun) report(cmd *cobra.Command, flags adminFlags, interrupted b
 	if n := run.summary.UnionIDsNotKept; n > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%d row(s) have a unionid that is not kept: their appid names no open_platform in the configuration, so it shares unionids with no other.\n", n)
 	}
+	if stopped == nil && run.summary.Rows == 0 {
+		from := ""
+		if run.fromLine > 1 {
+			from = fmt.Sprintf(" from line %d on", run.fromLine)
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s has no rows%s: nothing was imported.\n", printable(run.name), from)
+	}
+	goOn := fmt.Sprintf("go on with --from-line %d, or from the start: what was taken stays as it is", run.settled+1)
 	switch {
 	case stopped != nil && interrupted:
-		return fmt.Errorf("interrupted; go on with --from-line %d, or from the start: what was taken stays as it is", run.settled+1)
+		return errors.New("interrupted; " + goOn)
 	case stopped != nil:
-		return fmt.Errorf("%w\nstopped; go on with --from-line %d, or from the start: what was taken stays as it is", stopped, run.settled+1)
+		return fmt.Errorf("%w\nstopped; %s", stopped, goOn)
 	case run.summary.Faults > 0:
 		return fmt.Errorf("%d row(s) were not taken, all others were; put them right and import the file again", run.summary.Faults)
 	}
@@ -193,12 +270,8 @@ func (run *importRun) report(cmd *cobra.Command, flags adminFlags, interrupted b
 
 func (run *importRun) count() { run.summary.Seconds = time.Since(run.start).Seconds() }
 
-// all reads the file to its end and sends it in batches.
+// all reads the rest of the file and sends it in batches.
 func (run *importRun) all(ctx context.Context) error {
-	run.settled = run.fromLine - 1
-	if err := run.in.SkipTo(run.fromLine); err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
 	for {
 		row, err := run.in.Next()
 		fault, isFault := errors.AsType[*accounts.LineFault](err)

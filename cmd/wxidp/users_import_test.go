@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/bcrypt"
@@ -16,8 +20,13 @@ import (
 // writeRows writes a file to import.
 func writeRows(t testing.TB, name string, lines ...string) string {
 	t.Helper()
+	return writeFile(t, name, strings.Join(lines, "\n")+"\n")
+}
+
+func writeFile(t testing.TB, name, content string) string {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -119,10 +128,15 @@ func TestUsersImportPasswords(t *testing.T) {
 			t.Errorf("%s with the upgraded hash: %v", username, out)
 		}
 	}
-	// Importing again does not bring an old password back. Without an external
-	// id nothing but the password says that it is the same account.
-	got, errs := imported(s, 1, file)
-	if got.counts() != [4]int{0, 0, 1, 1} || !strings.Contains(errs, ":2: this username belongs to another account already") {
+	// Importing again does not bring an old password back.
+	got, errs := imported(s, 0, file)
+	if got.counts() != [4]int{0, 0, 2, 0} || errs != "" {
+		t.Errorf("%+v, %s", got, errs)
+	}
+	// An external id on one side only does not say that it is the same account.
+	sides := writeRows(t, "sides.csv", "external_id,username,password_hash", "43,li,"+string(bcryptHash), ",ming,"+string(bcryptHash))
+	got, errs = imported(s, 1, sides)
+	if got.counts() != [4]int{0, 0, 0, 2} || strings.Count(errs, "this username belongs to another account already, whose external_id is another or missing") != 2 {
 		t.Errorf("%+v, %s", got, errs)
 	}
 	for _, username := range []string{"ming", "li"} {
@@ -190,6 +204,7 @@ func TestUsersImportFaults(t *testing.T) {
 		"no such file":              {filepath.Join(t.TempDir(), "none.csv")},
 		"--format is csv or ndjson": {file, "--format", "xml"},
 		"counted from 1":            {file, "--from-line", "0"},
+		"there is no --faults":      {file, "--force"},
 		"the header is there twice": {writeRows(t, "twice.csv", "openid,external_id,openid", "a,b,c")},
 	} {
 		ctlFails(s, want, append([]string{"users", "import"}, args...)...)
@@ -261,7 +276,123 @@ func TestUsersImportInterrupted(t *testing.T) {
 	cli := startChild(t, "", "users", "import", manyRows(t, 60_000), "--socket", s.Socket())
 	eventually(t, "the import is on its way", func() bool { return strings.Contains(server.Stdout.String(), `"admin.users.import"`) })
 	cli.Signal(syscall.SIGINT)
-	if code := cli.ExitCode(); code != 1 || !strings.Contains(cli.Stderr.String(), "interrupted; go on with --from-line") || !strings.Contains(cli.Stdout.String(), " rows (") {
+	if code := cli.ExitCode(); code != 1 || !strings.Contains(cli.Stderr.String(), "wxidp: interrupted; go on with --from-line") || !strings.Contains(cli.Stdout.String(), " rows (") {
 		t.Errorf("code %d: %s%s", code, cli.Stdout, cli.Stderr)
+	}
+}
+
+// TestUsersImportKeepsFaults: the list of faults is neither lost nor put in the
+// place of something else.
+func TestUsersImportKeepsFaults(t *testing.T) {
+	s := startServer(t, manyPhones())
+	file := writeRows(t, "users.csv", "external_id,appid,openid", "1,wx,o1", "2,"+testAppID+",o2", "3,wx,o3")
+	before := string(readBytes(t, file))
+	faults := filepath.Join(t.TempDir(), "faults.txt")
+	lines := func(want ...string) {
+		t.Helper()
+		text := ""
+		for _, line := range want {
+			text += file + ":" + line + ": this appid is not one of wechat.apps in the configuration; add it there first\n"
+		}
+		if got := string(readBytes(t, faults)); got != text {
+			t.Errorf("%q, want lines %v", got, want)
+		}
+	}
+	imported(s, 1, file, "--faults", faults)
+	lines("2", "4")
+	imported(s, 1, file, "--faults", faults, "--from-line", "3")
+	lines("2", "4", "4")
+	ctlFails(s, "is there already and not empty", "users", "import", file, "--faults", faults)
+	headless := writeRows(t, "bad.csv", "external_id,no_column")
+	ctlFails(s, "column 2 of the header", "users", "import", headless, "--faults", faults, "--force")
+	ctlFails(s, "past the end", "users", "import", file, "--faults", faults, "--from-line", "9")
+	lines("2", "4", "4")
+	imported(s, 1, file, "--faults", faults, "--force")
+	lines("2", "4")
+	if err := os.Truncate(faults, 0); err != nil {
+		t.Fatal(err)
+	}
+	imported(s, 1, file, "--faults", faults)
+	lines("2", "4")
+
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{file}, {link}, {link, "--force"}, {file, "--force"}, {link, "--from-line", "3"}} {
+		ctlFails(s, "is the file with the users", append([]string{"users", "import", file, "--faults"}, args...)...)
+	}
+	if after := string(readBytes(t, file)); after != before {
+		t.Errorf("the file with the users is %q", after)
+	}
+}
+
+// TestUsersImportNothing: what has no rows is said to have none.
+func TestUsersImportNothing(t *testing.T) {
+	s := startServer(t, manyPhones())
+	const header = "external_id,appid,openid"
+	rows := writeRows(t, "rows.csv", header, "1,"+testAppID+",o1", "2,"+testAppID+",o2")
+	for _, test := range []struct {
+		code int
+		want string
+		args []string
+	}{
+		{0, "head.csv has no rows: nothing was imported", []string{writeRows(t, "head.csv", header)}},
+		{0, "blank.csv has no rows: nothing was imported", []string{writeRows(t, "blank.csv", header, "", "")}},
+		{0, "blank.ndjson has no rows: nothing was imported", []string{writeRows(t, "blank.ndjson", ""), "--format", "ndjson"}},
+		{0, "rows.csv has no rows from line 4 on: nothing was imported", []string{rows, "--from-line", "4"}}, // after the last
+		{1, "rows.csv: --from-line 5 is past the end: the last line is 3", []string{rows, "--from-line", "5"}},
+		{1, "rows.csv: --from-line 90 is past the end: the last line is 3", []string{rows, "--from-line", "90", "--dry-run"}},
+		{1, "empty.csv: the file is empty", []string{writeFile(t, "empty.csv", "")}},
+	} {
+		code, out, errs := runCLIWith(t, "", append(append([]string{"users", "import"}, test.args...), "--socket", s.Socket())...)
+		if code != test.code || !strings.Contains(errs, test.want) || strings.Count(errs, "\n") != 1 || (out == "") != (code == 1) {
+			t.Errorf("%v: code %d, %s%s", test.args, code, out, errs)
+		}
+	}
+	if users := countUsers(s); users != 0 {
+		t.Errorf("%d users", users)
+	}
+	if got, errs := imported(s, 0, rows, "--from-line", "3"); got.counts() != [4]int{1, 0, 0, 0} || errs != "" {
+		t.Errorf("the last line: %+v, %s", got, errs)
+	}
+}
+
+// TestUsersImportWaits: an import that waits for input ends when it is told to.
+func TestUsersImportWaits(t *testing.T) {
+	s := startServer(t, manyPhones())
+	for input, next := range map[string]int{
+		"external_id,appid,openid\n1," + testAppID + ",o1\n2,": 2,
+		"": 1,
+	} {
+		in, keyboard := io.Pipe()
+		ctx, cancel := context.WithCancel(context.Background())
+		var out, errs bytes.Buffer
+		root := rootCommand()
+		root.SetArgs([]string{"users", "import", "-", "--json", "--socket", s.Socket()})
+		root.SetIn(in)
+		root.SetOut(&out)
+		root.SetErr(&errs)
+		ended := make(chan error, 1)
+		go func() { ended <- root.ExecuteContext(ctx) }()
+		for line := range strings.Lines(input) { // once one was read, those before it were taken in
+			if _, err := io.WriteString(keyboard, line); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cancel()
+		select {
+		case err := <-ended:
+			if want := fmt.Sprintf("interrupted; go on with --from-line %d,", next); err == nil || !strings.HasPrefix(err.Error(), want) {
+				t.Errorf("%q: %v, want %s", input, err, want)
+			}
+			var summary importSummary
+			if decode(t, out.String(), &summary); summary.NextLine != next || summary.Rows != 0 {
+				t.Errorf("%q: %+v", input, summary)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatal("the import goes on waiting")
+		}
+		_ = keyboard.Close() // lets the reader go
 	}
 }

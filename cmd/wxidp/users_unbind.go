@@ -15,19 +15,19 @@ func usersPasswordCommand(flags adminFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set-password WHO",
 		Short: "Give a user another password and end the user's sign-ins",
-		Long: `Give a user another password, which is the first line of standard input. All
-sign-ins of the user end.
+		Long: `Give a user another password. A terminal asks for it without showing it; without
+one it is the first line of standard input. All sign-ins of the user end.
 
 WeChat accounts stay bound and sign in without any password: also one that a
 stranger bound while knowing the old one. Where somebody else may have known it,
 say --unbind, which then removes all WeChat accounts of the user. The owner binds
 theirs anew with the new password.
 ` + whoHelp,
-		Example: `  read -rs PASSWORD && printf '%s\n' "$PASSWORD" | wxidp users set-password username:ming
-  printf '%s\n' "$PASSWORD" | wxidp users set-password username:ming --unbind`,
-		Args: cobra.ExactArgs(1),
+		Example: `  wxidp users set-password username:ming
+  wxidp users set-password username:ming --unbind < password.txt`,
+		Args: takes("WHO"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			password, err := readPassword(cmd.InOrStdin())
+			password, err := readPassword(cmd)
 			if err != nil {
 				return err
 			}
@@ -89,7 +89,7 @@ itself, without asking, goes on until it expires (15 minutes by default).
 		Example: `  wxidp users unbind username:ming
   wxidp users unbind external:42 --appid wx0123456789abcdef
   wxidp users unbind phone:+8613800138000 --all`,
-		Args: cobra.ExactArgs(1),
+		Args: takes("WHO"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in.Who = args[0]
 			var out web.UnbindUserResponse

@@ -127,7 +127,8 @@ func (s *suite) importAccounts() {
 		row("li", "h1", "x-1", ""),
 		row("wang", "h3", "", ""),
 		row("wang", "h3", "", ""),
-		row("wang", "h4", "", ""),
+		row("wang", "h4", "", ""),    // as after h3 was replaced
+		row("wang", "h3", "x-5", ""), // nobody says that they are one
 		row("", "", "x-3", "o3"),
 		row("zhao", "h5", "x-3", ""),
 		row("zhao", "h5", "x-4", "o4"),
@@ -135,8 +136,8 @@ func (s *suite) importAccounts() {
 	}
 	want := []storage.ImportVerdict{
 		storage.ImportCreated, storage.ImportUnchanged, storage.ImportUsernameTaken, storage.ImportUsernameTaken, storage.ImportOtherUsername,
-		storage.ImportCreated, storage.ImportUnchanged, storage.ImportUsernameTaken,
-		storage.ImportCreated, storage.ImportLinked, storage.ImportUsernameTaken, storage.ImportUsernameTaken,
+		storage.ImportCreated, storage.ImportUnchanged, storage.ImportUnchanged, storage.ImportUsernameTaken,
+		storage.ImportCreated, storage.ImportLinked, storage.ImportUsernameTaken, storage.ImportUnchanged,
 	}
 	for _, again := range []bool{false, true} {
 		if again {
