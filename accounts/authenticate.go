@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -87,6 +88,7 @@ type Authenticator struct {
 	Log *slog.Logger // nil: none
 
 	verifier atomic.Pointer[Verifier]
+	checking sync.Map // names whose password is being checked here
 }
 
 // SetVerifier makes v answer from now on in place of the accounts kept here;
@@ -139,7 +141,11 @@ func (a *Authenticator) waitUntil(ctx context.Context, start time.Time) {
 }
 
 func (a *Authenticator) askProduct(ctx context.Context, v *Verifier, username string, c Credentials) (Result, error) {
-	attempt, err := a.Guard.Begin("product:"+username, c.IP)
+	name := "product:" + username
+	if c.Account != nil { // only this account can open, whatever name was entered
+		name = "product id:" + c.Account.ExternalID
+	}
+	attempt, err := a.Guard.Begin(name, c.IP)
 	if err != nil {
 		return Result{}, err
 	}
@@ -167,8 +173,6 @@ func (a *Authenticator) checkHere(ctx context.Context, username string, c Creden
 		return Result{}, fmt.Errorf("look up account: %w", err)
 	}
 	other := c.Account != nil && !unknown && account.UserID != c.Account.UserID
-	// As on paths that expect nobody: guesses at one account are counted
-	// together, and a name that is taken is limited like one that is not.
 	name := account.UserID
 	switch {
 	case unknown:
@@ -177,10 +181,22 @@ func (a *Authenticator) checkHere(ctx context.Context, username string, c Creden
 	case other: // its password is not looked at
 		account = storage.Account{UserID: account.UserID}
 	}
+	if c.Account != nil {
+		// Only this account can open, whatever name was entered: guesses count
+		// against it, and nobody uses up the limit of somebody else's.
+		name = c.Account.UserID
+	}
 	attempt, err := a.Guard.Begin(name, c.IP)
 	if err != nil {
 		return Result{}, withUser(err, account.UserID)
 	}
+	// One check at a time: several of a hash that costs much would show, by
+	// their time together, that the account exists.
+	if _, busy := a.checking.LoadOrStore(name, true); busy {
+		attempt.Withdraw()
+		return Result{}, &Error{Kind: Busy, RetryAfter: retryBusy, UserID: account.UserID}
+	}
+	defer a.checking.Delete(name)
 	match, err := a.Passwords.Verify(ctx, account.PasswordHash, c.Password)
 	if err != nil {
 		attempt.Withdraw()

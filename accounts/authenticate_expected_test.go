@@ -74,32 +74,69 @@ func TestThreat53OtherAccount(t *testing.T) {
 	})
 }
 
-// Attempts at another account count as guesses, right or wrong, and are
-// limited like those at a name that nobody has, together with those of the
-// paths that expect nobody.
+// Where one account is expected, guesses count against that one, whatever name
+// was entered and right or wrong; nobody uses up the limit of somebody else's.
 func TestThreat53OtherAccountCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, username := range []string{canaryUsername, "nobody"} {
-			for _, elsewhere := range []int{0, 4} {
-				a, _ := newAuthenticator(t)
-				for range elsewhere {
-					_, err := a.Authenticate(context.Background(), credentials(username, "wrong"))
-					asError(t, err, WrongCredentials)
-				}
-				for range 10 - elsewhere {
-					_, err := a.Authenticate(context.Background(), expecting(username, canaryPassword, ExpectedAccount{UserID: "u9"}))
-					asError(t, err, WrongCredentials)
-				}
-				_, err := a.Authenticate(context.Background(), expecting(username, canaryPassword, ExpectedAccount{UserID: "u9"}))
-				e1 := asError(t, err, Limited)
-				_, err = a.Authenticate(context.Background(), credentials(username, canaryPassword))
-				e2 := asError(t, err, Limited)
-				if *e1 != *e2 || e1.Scope != "account_ip" {
-					t.Errorf("%s: %+v and %+v", username, *e1, *e2)
+			a, _ := newAuthenticator(t)
+			mine := ExpectedAccount{UserID: "u9"}
+			for range 10 {
+				_, err := a.Authenticate(context.Background(), expecting(username, canaryPassword, mine))
+				asError(t, err, WrongCredentials)
+			}
+			for _, name := range []string{username, "another"} {
+				_, err := a.Authenticate(context.Background(), expecting(name, canaryPassword, mine))
+				if e := asError(t, err, Limited); e.Scope != "account_ip" {
+					t.Errorf("%s: %+v", name, *e)
 				}
 			}
+			if _, err := a.Authenticate(context.Background(), credentials(canaryUsername, canaryPassword)); err != nil {
+				t.Errorf("%s: the owner of the name: %v", username, err)
+			}
 		}
+		// An account's own guesses count together on all paths.
+		a, _ := newAuthenticator(t)
+		for i := range 10 {
+			c := credentials(canaryUsername, "wrong")
+			if i%2 == 0 {
+				c = expecting(canaryUsername, "wrong", ExpectedAccount{UserID: "u1"})
+			}
+			_, err := a.Authenticate(context.Background(), c)
+			asError(t, err, WrongCredentials)
+		}
+		_, err := a.Authenticate(context.Background(), credentials(canaryUsername, canaryPassword))
+		asError(t, err, Limited)
 	})
+}
+
+// TestThreat52OneCheckAtATime: parallel tries do not add up to a time that
+// shows what an account's hash costs.
+func TestThreat52OneCheckAtATime(t *testing.T) {
+	a, _ := newAuthenticator(t)
+	begun, proceed := make(chan struct{}), make(chan struct{})
+	work := a.Passwords.work
+	a.Passwords.work = func(h hash, password []byte) ([]byte, bool) {
+		begun <- struct{}{}
+		<-proceed
+		return work(h, password)
+	}
+	for _, username := range []string{canaryUsername, "nobody"} {
+		done := make(chan error)
+		go func() {
+			_, err := a.Authenticate(context.Background(), credentials(username, "wrong"))
+			done <- err
+		}()
+		<-begun
+		for range 20 {
+			_, err := a.Authenticate(context.Background(), credentials(username, canaryPassword))
+			if e := asError(t, err, Busy); e.RetryAfter <= 0 {
+				t.Errorf("%+v", e)
+			}
+		}
+		proceed <- struct{}{}
+		asError(t, <-done, WrongCredentials)
+	}
 }
 
 func TestThreat53OtherAccountOfTheProduct(t *testing.T) {
@@ -145,8 +182,8 @@ func TestThreat53OtherAccountOfTheProduct(t *testing.T) {
 // password is wrong, but it was a guess.
 func TestThreat53VerifierStatusCounts(t *testing.T) {
 	for status, counts := range map[int]bool{
-		400: true, 401: true, 403: true, 404: true, 422: true, 423: true,
-		201: false, 302: false, 408: false, 425: false, 429: false, 500: false, 503: false,
+		400: true, 401: true, 403: true, 404: true, 422: true, 423: true, 201: true, 302: true,
+		408: false, 425: false, 429: false, 500: false, 503: false,
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			a, _ := newAuthenticator(t)

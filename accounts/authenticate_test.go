@@ -207,7 +207,7 @@ func TestThreat53SuccessClears(t *testing.T) {
 func TestThreat53ParallelAuthenticate(t *testing.T) {
 	a, _ := newAuthenticator(t)
 	a.Passwords = quickPasswords(PasswordOptions{Slots: 2, Queue: 100})
-	var wrong, limited atomic.Int64
+	var wrong, limited, busy atomic.Int64
 	var wg sync.WaitGroup
 	for i := range 64 {
 		wg.Go(func() {
@@ -217,12 +217,14 @@ func TestThreat53ParallelAuthenticate(t *testing.T) {
 				wrong.Add(1)
 			case Limited:
 				limited.Add(1)
+			case Busy:
+				busy.Add(1)
 			}
 		})
 	}
 	wg.Wait()
-	if wrong.Load() != 10 || limited.Load() != 54 {
-		t.Errorf("%d were checked and %d refused, want 10 and 54", wrong.Load(), limited.Load())
+	if n := wrong.Load(); n < 1 || n > 10 || n+limited.Load()+busy.Load() != 64 {
+		t.Errorf("%d were checked, %d limited and %d had no turn, want at most 10 of 64", n, limited.Load(), busy.Load())
 	}
 }
 

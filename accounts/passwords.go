@@ -26,12 +26,13 @@ const (
 	keySize  = 32
 )
 
-// A hash that takes more memory than this, in KiB, has a slot and a queue of
-// its own kind: imported hashes may need 256 MiB each, so that one at a time is
-// computed, and who waits for that keeps nobody else waiting.
+// A hash that costs more than this has a slot and a queue of its own kind:
+// imported hashes may need 256 MiB or a quarter of a second each, so that one
+// at a time is computed, and who waits for that keeps nobody else waiting.
 const (
-	heavyMemory = 64 << 10
-	heavyQueue  = 2
+	heavyWeight     = 2 // times the work of our own
+	heavyBcryptCost = 10
+	heavyQueue      = 8
 )
 
 const (
@@ -40,8 +41,9 @@ const (
 )
 
 // PasswordOptions configures [Passwords]. The zero value of a field means its
-// default. Imported hashes of more than 64 MiB stand beside both: one is
-// computed at a time, and two more may wait.
+// default. Imported hashes of more than twice the work of our own, and bcrypt
+// above cost 10, stand beside both: one is computed at a time, and eight more
+// may wait.
 type PasswordOptions struct {
 	// Slots is how many passwords are hashed at once. Default: GOMAXPROCS less
 	// one, but at least one, so that what needs no password stays quick.
@@ -165,10 +167,20 @@ func (p *Passwords) outdated(h hash) bool {
 		h.memory < p.params.memory || h.weight() < p.params.weight()
 }
 
+// isHeavy reports whether a hash costs so much more than our own that it must
+// not stand in the way of those.
+func (p *Passwords) isHeavy(h hash) bool {
+	if h.algorithm == algBcrypt {
+		cost, err := bcrypt.Cost([]byte(h.encoded))
+		return err != nil || cost > heavyBcryptCost
+	}
+	return h.weight() > heavyWeight*p.params.weight()
+}
+
 // compute waits for a slot and does the work of h.
 func (p *Passwords) compute(ctx context.Context, h hash, password secret.String) (key []byte, ok bool, err error) {
 	w := p.light
-	if h.memory > heavyMemory {
+	if p.isHeavy(h) {
 		w = p.heavy
 	}
 	if err := w.enter(ctx); err != nil {

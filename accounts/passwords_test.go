@@ -168,7 +168,7 @@ func TestThreat54HeavyHashes(t *testing.T) {
 			unblock := make(chan struct{})
 			var heavy atomic.Int64
 			p.work = func(h hash, _ []byte) ([]byte, bool) {
-				if h.memory <= heavyMemory {
+				if h.memory <= quickParams.memory {
 					time.Sleep(42 * time.Millisecond)
 					return nil, true
 				}

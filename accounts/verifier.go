@@ -171,8 +171,9 @@ func (v *Verifier) Close() {
 // the product says so, otherwise Unavailable with one of the reasons canceled,
 // busy, breaker_open, timeout, dial, tls, reset, http_5xx, redirect,
 // http_status, too_large, not_json, bad_answer, no_external_id and bad_claims.
-// A 4xx status, but 408, 425 and 429, may be the product's word on the
-// password: it leaves the breaker closed, and guesses are counted by it.
+// An answer that came but is none of ours (statuses other than 5xx, 408, 425
+// and 429 among them) may be the product's word on the password: it leaves the
+// breaker closed, and guesses are counted by it.
 func (v *Verifier) Verify(ctx context.Context, q Question) (Verified, error) {
 	start := time.Now()
 	answer, status, e := v.verify(ctx, q)
@@ -219,11 +220,11 @@ func (v *Verifier) exchange(ctx context.Context, q Question) (Verified, int, *Er
 	case res.StatusCode >= 500:
 		return Verified{}, res.StatusCode, unavailable(reasonHTTP5xx)
 	case res.StatusCode >= 300 && res.StatusCode < 400:
-		return Verified{}, res.StatusCode, unavailable(reasonRedirect)
+		return Verified{}, res.StatusCode, perhapsNo(unavailable(reasonRedirect))
+	case momentary(res.StatusCode):
+		return Verified{}, res.StatusCode, unavailable(reasonHTTPStatus)
 	case res.StatusCode != http.StatusOK:
-		e := unavailable(reasonHTTPStatus)
-		e.guess = refusal(res.StatusCode)
-		return Verified{}, res.StatusCode, e
+		return Verified{}, res.StatusCode, perhapsNo(unavailable(reasonHTTPStatus))
 	}
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxVerifierAnswer+1))
 	switch {
@@ -232,21 +233,30 @@ func (v *Verifier) exchange(ctx context.Context, q Question) (Verified, int, *Er
 	case err != nil:
 		return Verified{}, res.StatusCode, unavailable(reasonReset)
 	case len(body) > maxVerifierAnswer:
-		return Verified{}, res.StatusCode, unavailable(reasonTooLarge)
+		return Verified{}, res.StatusCode, perhapsNo(unavailable(reasonTooLarge))
 	}
 	answer, e := parseVerified(body)
-	return answer, res.StatusCode, e
+	return answer, res.StatusCode, perhapsNo(e)
 }
 
-// refusal reports whether a status says no to what was sent, and not to the
-// moment it was sent at. A product that says so to a wrong password would let
-// it be guessed without limit, were that taken for a failure.
-func refusal(status int) bool {
+// momentary reports whether a status says no to the moment and not to what was
+// sent.
+func momentary(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
-		return false
+		return true
 	}
-	return status >= 400 && status < 500
+	return false
+}
+
+// perhapsNo marks what may be a product's own way to say that a password is
+// wrong, such as a redirect to its login page. It would let passwords be
+// guessed without limit, were that taken for a failure.
+func perhapsNo(e *Error) *Error {
+	if e != nil {
+		e.guess = e.Kind == Unavailable
+	}
+	return e
 }
 
 func (v *Verifier) request(q Question, now time.Time) *http.Request {
