@@ -52,6 +52,8 @@ var (
 	ErrNoUsername = errors.New("this user has no username, so a password would open nothing")
 	// ErrLastWayIn means that nothing else would let the user in.
 	ErrLastWayIn = errors.New("nothing else would let this user in, so nothing was removed: give the user a password first (wxidp users set-password, for a user with a username), or disable or erase the user")
+	// ErrBanned means that a ban would not follow a WeChat account.
+	ErrBanned = errors.New("the user is disabled, and the WeChat account would come back as a new user without the ban: enable the user first, or leave it bound")
 	// ErrChanging means that a user's WeChat accounts came and went meanwhile.
 	ErrChanging = errors.New("the user's WeChat accounts changed at the same moment; look at the user and try again")
 )
@@ -222,9 +224,12 @@ type Unbound struct {
 
 // Unbind removes the user's WeChat account of an app and ends what was signed
 // in with it; with all, every WeChat account; with neither, the only one there
-// is. The error is a [*ChooseError], ErrLastWayIn, ErrChanging or storage's;
+// is. The error is a [*ChooseError], ErrBanned, ErrLastWayIn, ErrChanging or storage's;
 // something may have been removed before it.
 func (d *Directory) Unbind(ctx context.Context, user storage.User, appID string, all bool) (out Unbound, err error) {
+	if user.Disabled {
+		return out, ErrBanned
+	}
 	for range 4 { // a sign-in may add one, and the user remove one, at the same moment
 		bound, err := d.Store.Identities(ctx, user.ID)
 		if err != nil {

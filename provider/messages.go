@@ -103,6 +103,9 @@ var (
 	msgWrongCredentials = Message{
 		"Username or password is wrong. The js_code is spent: call wx.login again before the next try.",
 		"用户名或密码错误。该 js_code 已使用，重试前请重新调用 wx.login。"}
+	msgAccountChanged = Message{
+		"The account has changed at this moment. Call wx.login and try again.",
+		"账号信息刚刚发生变化，请重新调用 wx.login 再试。"}
 	msgWrongPassword = Message{
 		"Username or password is wrong, or of another account than the access token's.",
 		"用户名或密码错误，或不属于该 access_token 的账号。"}

@@ -55,8 +55,8 @@ func signInRefusal(verdict storage.SignInVerdict) error {
 		return fail(AccessDenied, msgUserDisabled).reason("user_disabled")
 	case storage.SignInAccountRequired:
 		return fail(AccountRequired, msgAccountRequired).reason("account_required")
-	case storage.SignInAccountMissing: // erased or merged since the password was checked
-		return fail(InvalidGrant, msgWrongCredentials).reason("account_missing")
+	case storage.SignInAccountMissing: // the password was right and is so no more, or the account is gone
+		return fail(InvalidGrant, msgAccountChanged).reason("account_changed")
 	case storage.SignInIdentityBound:
 		refusal := fail(AlreadyBound, msgIdentityBound).reason("identity_bound")
 		refusal.Detail = "identity_bound"

@@ -57,7 +57,8 @@ func (p *Provider) Unbind(ctx context.Context, req Request) ([]byte, error) {
 		return nil, err
 	}
 	verdict, err := p.store.Unbind(ctx, storage.Unbinding{
-		UserID: token.Subject, Identities: removed, WaysIn: p.settings().waysIn(),
+		// All by the store's list: a sign-in may add one at this moment.
+		UserID: token.Subject, Identities: removed, All: everywhere, WaysIn: p.settings().waysIn(),
 	})
 	switch {
 	case err != nil:

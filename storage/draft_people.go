@@ -121,25 +121,33 @@ func (d *Draft) SetPassword(userID, oldHash, newHash string, endFamilies bool) (
 // families that were signed in with them. Where the user has more families than
 // an operation looks at, all of the user's families end.
 func (d *Draft) Unbind(in Unbinding) (UnbindVerdict, error) {
-	list := make([]*draftIdentity, len(in.Identities))
-	for i, index := range in.Identities {
-		identity, err := d.identity(index)
-		if err != nil {
+	user, err := d.user(in.UserID)
+	if err != nil {
+		return 0, err
+	}
+	if user == nil || user.Retired {
+		return UnbindMissing, nil
+	}
+	indexes := in.Identities
+	if in.All {
+		indexes = make([]Digest, user.Identities.Len())
+		for i := range indexes {
+			indexes[i] = user.Identities.At(i)
+		}
+	}
+	list := make([]*draftIdentity, len(indexes))
+	for i, index := range indexes {
+		if list[i], err = d.identity(index); err != nil {
 			return 0, err
 		}
-		if identity == nil || identity.UserID != in.UserID {
+		if list[i] == nil || list[i].UserID != user.id {
 			return UnbindMissing, nil
 		}
-		list[i] = identity
 	}
 	if len(list) == 0 {
 		return UnbindMissing, nil
 	}
-	user, err := d.linked(in.UserID)
-	if err != nil {
-		return 0, err
-	}
-	if !user.opensWithout(in.Identities, in.WaysIn) {
+	if !user.opensWithout(indexes, in.WaysIn) {
 		return UnbindLastWayIn, nil
 	}
 	for _, identity := range list {
@@ -147,7 +155,7 @@ func (d *Draft) Unbind(in Unbinding) (UnbindVerdict, error) {
 			return 0, err
 		}
 	}
-	return UnbindOK, d.endFamiliesOf(user, in.Identities, RevokedForUnbind)
+	return UnbindOK, d.endFamiliesOf(user, indexes, RevokedForUnbind)
 }
 
 // opensWithout reports whether the user could sign in without the identities.

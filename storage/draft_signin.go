@@ -153,8 +153,8 @@ func (j *signInJudge) findCurrent() (SignInVerdict, error) {
 // openid for a person and an app.
 func (j *signInJudge) byUnionID() (*draftUser, error) {
 	user, err := j.d.found(IndexUnionID, j.proof.union)
-	if err != nil || user == nil {
-		return nil, err
+	if err != nil || user == nil || user.Disabled { // a ban holds whoever it is
+		return user, err
 	}
 	clash, err := j.d.hasApp(user, j.AppID)
 	if err != nil {

@@ -183,6 +183,7 @@ type SessionKey struct {
 type Unbinding struct {
 	UserID     string
 	Identities []Digest
+	All        bool // all that the user has at that moment, in the place of Identities
 	WaysIn
 }
 

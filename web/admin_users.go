@@ -239,7 +239,7 @@ func refusePeople(w http.ResponseWriter, err error) error {
 		return answer(w, http.StatusNotFound, adminError(errors.New("this user was merged into another or erased; nothing is left of them")))
 	case errors.Is(err, storage.ErrNotFound):
 		return answer(w, http.StatusNotFound, adminError(errors.New("there is no such user")))
-	case errors.Is(err, accounts.ErrNoUsername), errors.Is(err, accounts.ErrLastWayIn), errors.Is(err, accounts.ErrChanging):
+	case errors.Is(err, accounts.ErrNoUsername), errors.Is(err, accounts.ErrLastWayIn), errors.Is(err, accounts.ErrChanging), errors.Is(err, accounts.ErrBanned):
 		return answer(w, http.StatusConflict, adminError(err))
 	case invalid && e.Kind == accounts.InvalidInput:
 		return answer(w, http.StatusBadRequest, adminError(errors.New(inputFault(e))))

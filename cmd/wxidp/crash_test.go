@@ -105,7 +105,8 @@ func (f *fleet) run(n int, seed uint64, stop <-chan struct{}) (wait func()) {
 // client lives through one sign-in, refreshing it and perhaps ending it. It
 // returns false when the server no longer answers.
 func (f *fleet) client(random *rand.Rand) bool {
-	d := &device{user: fmt.Sprintf("user-%d", random.IntN(400))}
+	// So many that none comes near WeChat's limit of sign-ins for one user.
+	d := &device{user: fmt.Sprintf("user-%d", random.IntN(4000))}
 	code, err := f.s.Sim.Login(testAppID, d.user)
 	if err != nil {
 		f.failed.add(err.Error())

@@ -4,14 +4,17 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/wxidp/wxidp/web"
 )
 
 func TestSessionsList(t *testing.T) {
 	s := startServer(t, manyPhones())
-	first, second := signIn(s, "alice"), signIn(s, "alice")
-	other := signIn(s, "bob")
+	// Sign-ins are listed in order of their milliseconds.
+	apart := func(tokens answer) answer { time.Sleep(2 * time.Millisecond); return tokens }
+	first, second := apart(signIn(s, "alice")), apart(signIn(s, "alice"))
+	other := apart(signIn(s, "bob"))
 	mini2, err := s.signIn("shop-mini-2", testApp2, "carol", phone())
 	if err != nil || mini2.Status != http.StatusOK {
 		t.Fatal(mini2, err)

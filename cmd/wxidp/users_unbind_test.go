@@ -225,11 +225,7 @@ func TestThreat72OperatorKeepsLastWayIn(t *testing.T) {
 	if got := boundApps(s, "external:42"); got != "" {
 		t.Errorf("bound in %q", got)
 	}
-	// A disabled user may be unbound, a retired one has nothing.
-	addAccount(s, "eve")
-	tryBind(s, "eve", "eve", testPassword)
-	ctl(s, "users", "disable", "username:eve")
-	ctl(s, "users", "unbind", "username:eve", "--all")
+	// A retired user has nothing.
 	ctl(s, "users", "erase", sub(t, lone), "--yes", "--no-compact")
 	ctlFails(s, "merged into another or erased", "users", "unbind", sub(t, lone), "--all")
 	if out := s.overSocket(http.MethodPost, web.AdminUsersUnbind, `{"who":"external:42","appid":"`+testAppID+`","all":true}`); out.Status != http.StatusBadRequest {
@@ -259,4 +255,21 @@ func TestThreat23MergeOfDisabled(t *testing.T) {
 	if sub(t, signIn(s, "banned")) != other {
 		t.Error("not merged")
 	}
+}
+
+// TestThreat23BanStays: unbinding does not let a banned person come back as
+// somebody new.
+func TestThreat23BanStays(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, manyPhones())
+	addAccount(s, "ming")
+	sub(t, tryBind(s, "ming", "ming", testPassword))
+	ctl(s, "users", "disable", "username:ming")
+	code, out, errs := runCLI(t, "users", "unbind", "username:ming", "--all", "--socket", s.Socket())
+	if code != 1 || !strings.Contains(errs, "disabled") {
+		t.Errorf("code %d, %s%s", code, out, errs)
+	}
+	refused(t, s.Token(signInForm(s.Code(testAppID, "ming")), phone()), http.StatusBadRequest, "access_denied")
+	ctl(s, "users", "enable", "username:ming")
+	ctl(s, "users", "unbind", "username:ming", "--all")
 }

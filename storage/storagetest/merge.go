@@ -111,6 +111,9 @@ func (s *suite) unbindWays() {
 		}
 		s.wantAccess(second.Family.ID, "", storage.AccessActive)
 		both.WaysIn = c.ways
+		if c.name != "password" { // named, and else whatever there is
+			both.Identities, both.All = nil, true
+		}
 		if verdict, err := s.store.Unbind(s.Context(), both); err != nil || verdict != storage.UnbindOK {
 			s.Fatalf("%s: %d, %v", c.name, verdict, err)
 		}
@@ -119,8 +122,10 @@ func (s *suite) unbindWays() {
 			s.wantAccess(f.ID, "", storage.AccessFamilyRevoked)
 		}
 	}
-	if verdict, err := s.store.Unbind(s.Context(), anyWay(s.account("li"))); err != nil || verdict != storage.UnbindMissing {
-		s.Errorf("nothing to unbind: %d, %v", verdict, err)
+	for _, none := range []storage.Unbinding{anyWay(s.account("li")), {UserID: s.account("wu"), All: true}, {UserID: storage.NewUserID(), All: true}} {
+		if verdict, err := s.store.Unbind(s.Context(), none); err != nil || verdict != storage.UnbindMissing {
+			s.Errorf("nothing to unbind: %d, %v", verdict, err)
+		}
 	}
 }
 

@@ -166,6 +166,10 @@ func (s *suite) signInUnionSameApp() {
 	known.RequireKnown = true
 	s.wantRefused(known, storage.SignInAccountRequired)
 
+	// A ban of the unionid's user holds for it, too.
+	s.must(s.store.SetUserDisabled(s.Context(), owner.UserID, true))
+	s.wantRefused(union(appID, "o8", platform, "u1"), storage.SignInUserDisabled)
+
 	// Nor by way of a binding in another app.
 	account := s.account("ming")
 	s.wantOK(bound(union(appID, "o5", platform, "u5"), account))
