@@ -310,9 +310,10 @@ func TestSimulatorCommand(t *testing.T) {
 		if c.Gone() {
 			t.Fatalf("the simulator ended: %s", c.Stderr)
 		}
-		return strings.Contains(c.Stdout.String(), "http://"+address)
+		out := c.Stdout.String() // comes in pieces
+		return strings.Contains(out, "http://"+address) && strings.Contains(out, "appid=wxaaaabbbbccccdddd")
 	})
-	if out := c.Stdout.String(); strings.Contains(out, "canary-simulated-secret") || !strings.Contains(out, "appid=wxaaaabbbbccccdddd") {
+	if out := c.Stdout.String(); strings.Contains(out, "canary-simulated-secret") {
 		t.Errorf("it prints %q", out)
 	}
 	s := &testServer{t: t}
