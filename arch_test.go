@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"wechat":              {"internal/*"},
 	"wechat/simulator":    {"internal/*"},
 	"config":              {"internal/*"},
+	"internal/ascii":      {},
 	"internal/breaker":    {},
 	"internal/secret":     {},
 	"internal/seal":       {},

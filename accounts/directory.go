@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wxidp/wxidp/internal/ascii"
 	"github.com/wxidp/wxidp/internal/secret"
 	"github.com/wxidp/wxidp/storage"
 )
@@ -288,14 +289,7 @@ func choose(bound []storage.Identity, appID string, all bool) (gone, left []stor
 func (d *Directory) remove(ctx context.Context, userID string, identities []storage.Identity) (storage.UnbindVerdict, error) {
 	in := storage.Unbinding{UserID: userID, WaysIn: storage.WaysIn{Password: true, ExternalID: true, Phone: true}}
 	for _, identity := range identities {
-		_, index, err := d.Store.IdentityUser(ctx, identity.AppID, identity.WeChatOpenID)
-		if errors.Is(err, storage.ErrNotFound) {
-			return storage.UnbindMissing, nil // meanwhile
-		}
-		if err != nil {
-			return 0, err
-		}
-		in.Identities = append(in.Identities, index)
+		in.Identities = append(in.Identities, identity.Index)
 	}
 	return d.Store.Unbind(ctx, in)
 }
@@ -320,14 +314,4 @@ func validExternalID(s string) bool {
 
 // plainID reports whether s can be one of WeChat's ids: 1 to 128 characters of
 // visible ASCII.
-func plainID(s string) bool {
-	if s == "" || len(s) > 128 {
-		return false
-	}
-	for _, c := range []byte(s) {
-		if c <= ' ' || c > '~' {
-			return false
-		}
-	}
-	return true
-}
+func plainID(s string) bool { return ascii.Visible(s, 128) }

@@ -20,16 +20,11 @@ type bindings struct {
 }
 
 func (b *bindings) Identities(context.Context, string) ([]storage.Identity, error) {
-	return slices.Clone(b.bound), nil
-}
-
-func (b *bindings) IdentityUser(_ context.Context, appID, _ string) (storage.User, storage.Digest, error) {
-	for _, identity := range b.bound {
-		if identity.AppID == appID {
-			return storage.User{ID: "u1"}, index(appID), nil
-		}
+	bound := slices.Clone(b.bound)
+	for i := range bound {
+		bound[i].Index = index(bound[i].AppID)
 	}
-	return storage.User{}, storage.Digest{}, storage.ErrNotFound
+	return bound, nil
 }
 
 func index(appID string) (d storage.Digest) {

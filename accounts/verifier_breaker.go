@@ -35,8 +35,8 @@ func unavailable(reason string) *Error {
 }
 
 // circuit stops calls while the verifier fails. A refused password is a
-// success, and so is a 4xx answer: strangers' wrong passwords must not stop the
-// calls of everybody.
+// success, and so is whatever may be one: strangers' wrong passwords must not
+// stop the calls of everybody.
 type circuit struct{ *breaker.Breaker }
 
 func newBreaker(log *slog.Logger) *circuit {
@@ -57,19 +57,11 @@ func newBreaker(log *slog.Logger) *circuit {
 }
 
 func (b *circuit) run(call func() *Error) *Error {
-	var result *Error
-	refused, wait := b.Run(func() error {
-		if result = call(); result != nil {
-			return result
+	return breaker.Do(b.Breaker, call, func(wait time.Duration) *Error {
+		e := unavailable(reasonBreakerOpen)
+		if wait > 0 {
+			e.RetryAfter = wait
 		}
-		return nil
+		return e
 	})
-	if !refused {
-		return result
-	}
-	e := unavailable(reasonBreakerOpen)
-	if wait > 0 {
-		e.RetryAfter = wait
-	}
-	return e
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/wxidp/wxidp/internal/ascii"
 )
 
 // maxSocketPath is what fits into the kernel's sockaddr_un, less its NUL.
@@ -156,11 +158,10 @@ func (l *loading) validateWeChat(w WeChat) {
 func (l *loading) validateAppSecret(path string, app App) {
 	key := secretKey(path+".secret", app.SecretFile)
 	text := app.Secret.Reveal()
-	visible := func(char rune) bool { return char > ' ' && char <= '~' }
 	switch {
 	case text == "":
 		l.add(key, "the AppSecret is missing", "set secret: ${NAME} or secret_file")
-	case len(text) > 128 || strings.ContainsFunc(text, func(char rune) bool { return !visible(char) }):
+	case !ascii.Visible(text, 128):
 		l.add(key, "the AppSecret is not 1 to 128 visible ASCII characters", "")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/wxidp/wxidp/internal/ascii"
 	"github.com/wxidp/wxidp/internal/secret"
 	"github.com/wxidp/wxidp/storage"
 	"github.com/wxidp/wxidp/wechat"
@@ -129,13 +130,8 @@ func checkCode(param, code string) error {
 	switch {
 	case code == "":
 		return &Refusal{Kind: MissingParameter, Param: param}
-	case len(code) > 256:
+	case !ascii.Visible(code, 256):
 		return &Refusal{Kind: MalformedParameter, Param: param}
-	}
-	for _, c := range []byte(code) {
-		if c <= ' ' || c > '~' {
-			return &Refusal{Kind: MalformedParameter, Param: param}
-		}
 	}
 	return nil
 }

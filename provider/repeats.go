@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/wxidp/wxidp/internal/ascii"
 	"github.com/wxidp/wxidp/storage"
 )
 
@@ -49,7 +50,7 @@ func (t *repeats) begin(ctx context.Context, sess *session) (*repeat, error) {
 	if len(values) == 0 {
 		return nil, nil
 	}
-	if len(values) > 1 || !visibleASCII(values[0], 255) {
+	if len(values) > 1 || !ascii.Visible(values[0], 255) {
 		return nil, fail(InvalidRequest, msgIdempotencyKey).reason("idempotency_key")
 	}
 	mine := &repeat{
@@ -197,16 +198,4 @@ func digest(purpose string, values ...string) storage.Digest {
 	var out storage.Digest
 	h.Sum(out[:0])
 	return out
-}
-
-func visibleASCII(s string, most int) bool {
-	if s == "" || len(s) > most {
-		return false
-	}
-	for _, c := range []byte(s) {
-		if c <= ' ' || c > '~' {
-			return false
-		}
-	}
-	return true
 }

@@ -138,11 +138,7 @@ func (p *Provider) identitiesIn(ctx context.Context, userID, appID string, every
 		if !everywhere && identity.AppID != appID {
 			continue
 		}
-		_, index, err := p.store.IdentityUser(ctx, identity.AppID, identity.WeChatOpenID)
-		if err != nil {
-			return nil, nil, err
-		}
-		indexes, appIDs = append(indexes, index), append(appIDs, identity.AppID)
+		indexes, appIDs = append(indexes, identity.Index), append(appIDs, identity.AppID)
 	}
 	if len(indexes) == 0 {
 		return nil, nil, fail(InvalidRequest, msgNotBound).reason("not_bound")

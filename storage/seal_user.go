@@ -75,7 +75,7 @@ func (v *Vault) OpenIdentity(index Digest, i *IdentityRecord, userKey []byte) (I
 	if err != nil {
 		return Identity{}, unreadable(err)
 	}
-	id := Identity{AppID: i.AppID, OpenPlatform: i.OpenPlatform, UserID: i.UserID, LinkedAt: i.LinkedAt}
+	id := Identity{Index: index, AppID: i.AppID, OpenPlatform: i.OpenPlatform, UserID: i.UserID, LinkedAt: i.LinkedAt}
 	id.WeChatOpenID, id.UnionID, err = openIdentity(box, index, i)
 	return id, err
 }

@@ -35,6 +35,7 @@ type Profile struct {
 // Identity is one WeChat account as one mini-program sees it. The values that
 // WeChat assigned are sealed at rest under the user's own key.
 type Identity struct {
+	Index        Digest // names the record; zero in what was not read from a store
 	AppID        string
 	WeChatOpenID string
 	UnionID      string // "": not known

@@ -30,23 +30,13 @@ func (s *Server) serveRevocation(w http.ResponseWriter, r *http.Request) error {
 // serveIntrospection is RFC 7662.
 func (s *Server) serveIntrospection(w http.ResponseWriter, r *http.Request) error {
 	body, err := s.Provider.Introspect(r.Context(), request(w, r))
-	if err != nil {
-		return err
-	}
-	noStore(w)
-	writeJSON(w, http.StatusOK, body)
-	return nil
+	return reply(w, body, err)
 }
 
 // serveUserInfo is OIDC Core §5.3.
 func (s *Server) serveUserInfo(w http.ResponseWriter, r *http.Request) error {
 	body, err := s.Provider.UserInfo(r.Context(), request(w, r))
-	if err != nil {
-		return err
-	}
-	noStore(w)
-	writeJSON(w, http.StatusOK, body)
-	return nil
+	return reply(w, body, err)
 }
 
 // serveAccount lets users change their own profile.
@@ -63,12 +53,7 @@ func (s *Server) serveAccount(w http.ResponseWriter, r *http.Request) error {
 		return provider.BadJSON(http.StatusBadRequest, "body_unreadable")
 	}
 	answer, err := s.Provider.UpdateAccount(r.Context(), request(w, r), body)
-	if err != nil {
-		return err
-	}
-	noStore(w)
-	writeJSON(w, http.StatusOK, answer)
-	return nil
+	return reply(w, answer, err)
 }
 
 // serveUnbind lets users remove a WeChat identity from their account.
@@ -78,8 +63,16 @@ func (s *Server) serveUnbind(w http.ResponseWriter, r *http.Request) error {
 		s.writeError(w, r, "unbind.denied", err)
 		return nil
 	}
+	return reply(w, answer, nil)
+}
+
+// reply answers with a body that no cache may keep, or returns the error.
+func reply(w http.ResponseWriter, body []byte, err error) error {
+	if err != nil {
+		return err
+	}
 	noStore(w)
-	writeJSON(w, http.StatusOK, answer)
+	writeJSON(w, http.StatusOK, body)
 	return nil
 }
 

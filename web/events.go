@@ -13,6 +13,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/wxidp/wxidp/accounts"
+	"github.com/wxidp/wxidp/internal/ascii"
 	"github.com/wxidp/wxidp/provider"
 )
 
@@ -35,7 +36,7 @@ func (s *Server) serveEventTrial(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	echo := one(query, "echostr")
 	err := s.Events.Verify(chi.URLParam(r, "appid"), push(query))
-	if err == nil && !plainText(echo) {
+	if err == nil && !ascii.Visible(echo, maxEchoString) {
 		err = accounts.ErrPushBody
 	}
 	if err != nil {
@@ -94,16 +95,6 @@ func one(query url.Values, name string) string {
 		return values[0]
 	}
 	return ""
-}
-
-// plainText reports whether s is some text without spaces, in ASCII.
-func plainText(s string) bool {
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return s != "" && len(s) <= maxEchoString
 }
 
 var typeText = []string{"text/plain; charset=utf-8"}

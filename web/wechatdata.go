@@ -6,11 +6,6 @@ import "net/http"
 func (s *Server) serveWeChatData(path string) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		body, err := s.Provider.UseSessionKey(r.Context(), request(w, r), path)
-		if err != nil {
-			return err
-		}
-		noStore(w)
-		writeJSON(w, http.StatusOK, body)
-		return nil
+		return reply(w, body, err)
 	}
 }

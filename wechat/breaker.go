@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/wxidp/wxidp/internal/breaker"
 )
@@ -31,19 +32,11 @@ func (c *Client) newBreaker(appid, api string) *circuit {
 }
 
 func (b *circuit) run(call func() *Error) *Error {
-	var result *Error
-	refused, wait := b.Run(func() error {
-		if result = call(); result != nil {
-			return result
+	return breaker.Do(b.Breaker, call, func(wait time.Duration) *Error {
+		e := unavailable(reasonBreakerOpen)
+		if wait > 0 {
+			e.RetryAfter = wait
 		}
-		return nil
+		return e
 	})
-	if !refused {
-		return result
-	}
-	e := unavailable(reasonBreakerOpen)
-	if wait > 0 {
-		e.RetryAfter = wait
-	}
-	return e
 }

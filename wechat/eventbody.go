@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/wxidp/wxidp/internal/ascii"
 )
 
 // push holds the members of a push's body that mean something here.
@@ -67,7 +69,7 @@ func (p *push) take(name, text string) bool {
 		p.createTime = time.Unix(seconds, 0)
 		return err == nil && seconds > 0 && seconds < 1<<40
 	}
-	return *field == "" || visibleASCII(*field, maxID)
+	return *field == "" || ascii.Visible(*field, maxID)
 }
 
 func (p *push) field(name string) *string {

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wxidp/wxidp/internal/ascii"
 	"github.com/wxidp/wxidp/internal/secret"
 )
 
@@ -100,7 +101,7 @@ type EventReceiver struct {
 func NewEventReceiver(appid string, token, encodingAESKey secret.String) (*EventReceiver, error) {
 	t := token.Reveal()
 	switch {
-	case !visibleASCII(appid, maxID):
+	case !ascii.Visible(appid, maxID):
 		return nil, errors.New("wechat: the appid is empty or not visible ASCII")
 	case len(t) < 3 || len(t) > 32 || !alphanumeric(t):
 		return nil, errors.New("wechat: the token of the message push is not 3 to 32 letters and digits")

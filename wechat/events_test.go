@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/wxidp/wxidp/internal/ascii"
 	"github.com/wxidp/wxidp/internal/secret"
 )
 
@@ -343,7 +344,7 @@ func FuzzOpenEvent(f *testing.F) {
 				t.Fatalf("an event of %s", e.AppID)
 			}
 			for _, s := range []string{string(e.Type), e.WeChatOpenID, e.UnionID, e.Revoked, e.PluginID, e.OpenPID} {
-				if s != "" && !visibleASCII(s, maxID) {
+				if s != "" && !ascii.Visible(s, maxID) {
 					t.Fatalf("%+v", e)
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/wxidp/wxidp/internal/ascii"
 	"github.com/wxidp/wxidp/internal/secret"
 )
 
@@ -108,7 +109,7 @@ type value struct {
 }
 
 // plain reports whether v is a string of 1 to limit visible ASCII characters.
-func (v value) plain(limit int) bool { return v.kind == '"' && visibleASCII(v.text, limit) }
+func (v value) plain(limit int) bool { return v.kind == '"' && ascii.Visible(v.text, limit) }
 
 // integer takes a number or, as some answers have it, a string of digits.
 func (v value) integer() (int64, bool) { return v.number(32) }

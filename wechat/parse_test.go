@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/wxidp/wxidp/internal/ascii"
 )
 
 func TestThreat77OddAnswers(t *testing.T) {
@@ -150,7 +152,7 @@ func FuzzParseSession(f *testing.F) {
 		if s.WeChatOpenID != same.OpenID || s.UnionID != same.UnionID || s.SessionKey.Reveal() != same.SessionKey {
 			t.Fatalf("%q is read as %q, %q", body, s.WeChatOpenID, s.UnionID)
 		}
-		if !visibleASCII(s.WeChatOpenID, maxID) || s.SessionKey.IsZero() {
+		if !ascii.Visible(s.WeChatOpenID, maxID) || s.SessionKey.IsZero() {
 			t.Fatalf("%q gives openid %q", body, s.WeChatOpenID)
 		}
 	})
@@ -172,7 +174,7 @@ func FuzzParseToken(f *testing.F) {
 		if json.Unmarshal(body, &members) != nil || json.Unmarshal(members["access_token"], &want) != nil || want != token.Reveal() {
 			t.Fatalf("taken: %q", body)
 		}
-		if life <= 0 || life > maxTokenLife || !visibleASCII(want, maxToken) {
+		if life <= 0 || life > maxTokenLife || !ascii.Visible(want, maxToken) {
 			t.Fatalf("%q gives a life of %v", body, life)
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wxidp/wxidp/internal/ascii"
 	"github.com/wxidp/wxidp/internal/secret"
 )
 
@@ -55,9 +56,9 @@ func (c *Client) PhoneNumber(ctx context.Context, appid, phoneCode, weChatOpenID
 	switch {
 	case !ok:
 		return Phone{}, c.refuse(apiPhoneNumber, appid, Misconfigured, reasonUnknownApp)
-	case !visibleASCII(phoneCode, maxPhoneCode):
+	case !ascii.Visible(phoneCode, maxPhoneCode):
 		return Phone{}, c.refuse(apiPhoneNumber, appid, InvalidCode, reasonPhoneFormat)
-	case !visibleASCII(weChatOpenID, maxID):
+	case !ascii.Visible(weChatOpenID, maxID):
 		return Phone{}, c.refuse(apiPhoneNumber, appid, Misconfigured, reasonOpenIDFormat)
 	}
 	body, err := json.Marshal(map[string]string{"code": phoneCode, "openid": weChatOpenID})

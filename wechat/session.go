@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"net/url"
 
+	"github.com/wxidp/wxidp/internal/ascii"
 	"github.com/wxidp/wxidp/internal/secret"
 )
 
@@ -60,9 +61,9 @@ func (c *Client) sessionApp(api, appid, weChatOpenID string, sessionKey secret.S
 	switch {
 	case !ok:
 		return nil, c.refuse(api, appid, Misconfigured, reasonUnknownApp)
-	case !visibleASCII(weChatOpenID, maxID):
+	case !ascii.Visible(weChatOpenID, maxID):
 		return nil, c.refuse(api, appid, Misconfigured, reasonOpenIDFormat)
-	case !visibleASCII(sessionKey.Reveal(), maxSessionKey):
+	case !ascii.Visible(sessionKey.Reveal(), maxSessionKey):
 		return nil, c.refuse(api, appid, Misconfigured, reasonKeyFormat)
 	}
 	return a, nil

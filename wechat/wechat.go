@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/wxidp/wxidp/internal/ascii"
 	"github.com/wxidp/wxidp/internal/secret"
 )
 
@@ -140,7 +141,7 @@ func New(o Options) (*Client, error) {
 	seen := make(map[string]bool, len(o.Apps))
 	for _, a := range o.Apps {
 		switch {
-		case !visibleASCII(a.AppID, 128):
+		case !ascii.Visible(a.AppID, 128):
 			return nil, errors.New("wechat: an appid is empty or not visible ASCII")
 		case seen[a.AppID]:
 			return nil, fmt.Errorf("wechat: app %s is configured twice", a.AppID)
@@ -257,7 +258,7 @@ func (c *Client) Code2Session(ctx context.Context, appid, jsCode string) (CodeRe
 }
 
 func (c *Client) code2Session(ctx context.Context, a *app, jsCode string) (CodeResult, *Error) {
-	if !visibleASCII(jsCode, maxJSCode) {
+	if !ascii.Visible(jsCode, maxJSCode) {
 		return CodeResult{}, &Error{Kind: InvalidCode, Reason: reasonCodeFormat}
 	}
 	if c.inFlight.Add(1) > c.maxInFlight {
@@ -332,17 +333,4 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// visibleASCII reports whether s is 1 to limit characters from ! to ~.
-func visibleASCII(s string, limit int) bool {
-	if s == "" || len(s) > limit {
-		return false
-	}
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
 }

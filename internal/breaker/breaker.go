@@ -85,3 +85,22 @@ func (b *Breaker) Run(call func() error) (refused bool, wait time.Duration) {
 	}
 	return true, wait
 }
+
+// Do is Run for calls with an error type of their own. open makes the error of
+// a call that is refused; wait is as Run says.
+func Do[E any, P interface {
+	*E
+	error
+}](b *Breaker, call func() P, open func(wait time.Duration) P) P {
+	var result P
+	refused, wait := b.Run(func() error {
+		if result = call(); result != nil {
+			return result
+		}
+		return nil
+	})
+	if refused {
+		return open(wait)
+	}
+	return result
+}
