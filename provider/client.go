@@ -8,6 +8,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	josev3 "github.com/go-jose/go-jose/v3"
 	"github.com/go-jose/go-jose/v4"
@@ -42,6 +43,25 @@ type Client struct {
 	IDTokenAlg    string // id_token_signed_response_alg; "": RS256
 	Introspection bool   // may introspect tokens for its audience
 	RequireKnown  bool   // makes no new users: identities must be bound or imported before
+
+	RedirectURIs           []string
+	PostLogoutRedirectURIs []string
+	BackchannelLogoutURI   string // "": not told of logouts
+	RequirePKCE            bool
+	RequirePushed          bool          // require_pushed_authorization_requests (RFC 9126 §6)
+	SkipConsent            bool          // the operator's own: people are not asked
+	DefaultMaxAge          time.Duration // 0: none
+	DPoPBound              bool          // dpop_bound_access_tokens (RFC 9449 §5.2)
+	CORSOrigins            []string
+	// Sector is what pairwise subjects are made for (OIDC Core §8.1); "": the
+	// client sees public ones.
+	Sector string
+
+	// Lifetimes of the client's own; 0: those of the Settings.
+	AccessTokenLifetime          time.Duration
+	IDTokenLifetime              time.Duration
+	RefreshTokenIdleLifetime     time.Duration
+	RefreshTokenAbsoluteLifetime time.Duration
 
 	keys *jose.JSONWebKeySet
 	// keepSessionKey: a client with the scope wechat.data shares an audience
@@ -88,6 +108,14 @@ func (c *Client) takesPhone() bool {
 // overlaps reports whether two audiences have a value in common.
 func overlaps(a, b []string) bool {
 	return slices.ContainsFunc(a, func(value string) bool { return slices.Contains(b, value) })
+}
+
+// responseTypes are the response_type values that the client may ask for.
+func (c *Client) responseTypes() []string {
+	if c.may(GrantAuthorizationCode) {
+		return []string{"code"}
+	}
+	return nil
 }
 
 // serves reports whether the family's WeChat identity is one of the app that
@@ -150,9 +178,9 @@ func intersect(granted, allowed []string) []string {
 type fositeClient struct{ *Client }
 
 func (c fositeClient) GetID() string                      { return c.ID }
-func (c fositeClient) GetRedirectURIs() []string          { return nil }
+func (c fositeClient) GetRedirectURIs() []string          { return c.RedirectURIs }
 func (c fositeClient) GetGrantTypes() fosite.Arguments    { return c.GrantTypes }
-func (c fositeClient) GetResponseTypes() fosite.Arguments { return nil }
+func (c fositeClient) GetResponseTypes() fosite.Arguments { return c.responseTypes() }
 func (c fositeClient) GetScopes() fosite.Arguments        { return c.Scopes }
 func (c fositeClient) IsPublic() bool                     { return c.Public }
 func (c fositeClient) GetAudience() fosite.Arguments      { return c.Audience }

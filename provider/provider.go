@@ -24,6 +24,7 @@ import (
 	"github.com/wxidp/wxidp/accounts"
 	"github.com/wxidp/wxidp/grants"
 	"github.com/wxidp/wxidp/internal/limit"
+	"github.com/wxidp/wxidp/internal/secret"
 	"github.com/wxidp/wxidp/keys"
 	"github.com/wxidp/wxidp/storage"
 )
@@ -44,6 +45,32 @@ type Settings struct {
 	FailedClientAuthPerMinute    int // per client and address; 0: no limit
 	IntrospectionMissesPerMinute int // per client; 0: no limit
 	WeChatDataPerUserPerMinute   int // uses of WeChat's session_key; 0: no limit
+	ScanCodesPerIPPerMinute      int // codes for scanning; 0: no limit
+	TicketMissesPerIPPerMinute   int // wrong or unknown tickets and user codes; 0: no limit
+
+	DPoPNonce    bool          // proofs need a nonce of ours (RFC 9449 §8)
+	PairwiseSalt secret.String // of pairwise subjects; empty: no client has them
+
+	LoginIdleLifetime     time.Duration
+	LoginAbsoluteLifetime time.Duration
+	LoginScannedLifetime  time.Duration // absolute lifetime of a login session that began by scanning
+	Scan                  Scan
+	Logout                Logout
+}
+
+// Scan is how people sign in by scanning a code with the mini-program.
+type Scan struct {
+	AppID      string // the mini-program; "": nobody can scan
+	Link       string // prefix of the link in the code; the ticket is its query parameter t
+	WeChatCode bool   // the code is WeChat's own, for Page
+	Page       string
+	EnvVersion string // release, trial or develop
+}
+
+// Logout is how clients are told of logouts through the back channel.
+type Logout struct {
+	AllowedNetworks []netip.Prefix // that logout tokens may be sent to beyond public addresses
+	Timeout         time.Duration  // of one delivery
 }
 
 // Options are the parts that a Provider is made of. All are required.
@@ -100,6 +127,12 @@ type Request struct {
 	HTTP     *http.Request
 	RemoteIP netip.Addr
 	ID       string // of the request, for logs
+
+	// What follows is known of browsers only.
+	Login   string // value of the login session's cookie; "": none
+	Browser string // value of the cookie that every browser has from its first page on
+	Agent   string // the browser as people may recognise it, such as "Chrome, Windows"
+	Place   string // a coarse place or network, such as "203.0.113.*"
 }
 
 // New returns a Provider.

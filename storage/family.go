@@ -90,6 +90,14 @@ type Family struct {
 	ClientEpoch   uint32 // the client's epoch at creation; an older one means ended
 
 	DPoPThumbprint string // RFC 9449 §6.1 jkt; "": bearer tokens
+
+	// LoginID is the login session of the browser that signed in; zero: none.
+	// Unless the family is Offline it ends with that session.
+	LoginID        LoginID
+	Offline        bool
+	ACR            string   // "": none
+	IDTokenClaims  []string // asked for by the claims parameter (OIDC Core §5.5)
+	UserInfoClaims []string
 }
 
 // Rotation asks to redeem one generation of a refresh token whose MAC the

@@ -138,6 +138,7 @@ type Store interface {
 	Rewrap(ctx context.Context, after string, limit int) (rewrapped int, next string, err error)
 
 	People
+	Logins
 
 	// Ping reports whether reads work.
 	Ping(ctx context.Context) error
@@ -164,6 +165,8 @@ type ItemKind byte
 const (
 	// ItemClientAssertion is the jti of a client assertion (RFC 7523 §3).
 	ItemClientAssertion ItemKind = 1
+	// ItemPushedRequest is a pushed authorization request (RFC 9126).
+	ItemPushedRequest ItemKind = 2
 )
 
 // ConsumeVerdict is the outcome of Store.Consume.
