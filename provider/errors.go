@@ -36,6 +36,19 @@ const (
 	AccountExists          Code = "account_exists"
 	LastWayIn              Code = "last_way_in"
 	SessionKeyExpired      Code = "session_key_expired"
+	// Of the authorization endpoint (RFC 6749 §4.1.2.1, OIDC Core §3.1.2.6,
+	// RFC 9126 §2).
+	UnsupportedResponseType  Code = "unsupported_response_type"
+	LoginRequired            Code = "login_required"
+	ConsentRequired          Code = "consent_required"
+	AccountSelectionRequired Code = "account_selection_required"
+	InteractionRequired      Code = "interaction_required"
+	RequestNotSupported      Code = "request_not_supported"
+	RequestURINotSupported   Code = "request_uri_not_supported"
+	InvalidRequestURI        Code = "invalid_request_uri"
+	RegistrationNotSupported Code = "registration_not_supported"
+	UnmetAuthentication      Code = "unmet_authentication_requirements"
+
 	TemporarilyUnavailable Code = "temporarily_unavailable"
 	ServerError            Code = "server_error"
 )
