@@ -160,6 +160,7 @@ func (l *loading) validateClientURIs(path string, c *Client, development bool) {
 		}
 	}
 	switch code := slices.Contains(c.GrantTypes, GrantAuthorizationCode); {
+	case l.bad[path+".grant_types"]:
 	case code && len(c.RedirectURIs) == 0:
 		l.add(path+".redirect_uris", "is missing, and the grant authorization_code needs it", "list the URLs that browsers return to")
 	case !code && len(c.RedirectURIs) > 0:
