@@ -101,6 +101,22 @@ func (p *Provider) tokenProof(ctx context.Context, sess *session) error {
 	return nil
 }
 
+// pushedKey is the key that the code of a pushed authorization request is to
+// be bound to (RFC 9449 §10.1): that of the proof that comes along, or named by
+// dpop_jkt, which must not name another. "": none.
+func (p *Provider) pushedKey(ctx context.Context, req Request, named string) (string, error) {
+	jkt, err := p.dpopProof(ctx, req, http.MethodPost, p.issuer+PathPushed, "")
+	switch {
+	case err != nil:
+		return "", err
+	case jkt == "":
+		return named, nil
+	case named != "" && named != jkt:
+		return "", fail(InvalidDPoPProof, msgDPoPOtherKey).reason("dpop_other_key")
+	}
+	return jkt, nil
+}
+
 // resourceProof checks that an access token comes from who holds its key, if
 // it is bound to one, by the scheme that says so (RFC 9449 §7.1).
 func (p *Provider) resourceProof(ctx context.Context, req Request, token activeToken, scheme, presented string) error {

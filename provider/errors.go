@@ -21,23 +21,36 @@ type Code string
 // The error codes in use. Those from AccountRequired to SessionKeyExpired are wxidp's
 // own.
 const (
-	InvalidRequest         Code = "invalid_request"
-	InvalidClient          Code = "invalid_client"
-	InvalidGrant           Code = "invalid_grant"
-	InvalidScope           Code = "invalid_scope"
-	InvalidTarget          Code = "invalid_target"
-	InvalidToken           Code = "invalid_token"
-	InsufficientScope      Code = "insufficient_scope"
-	UnauthorizedClient     Code = "unauthorized_client"
-	UnsupportedGrantType   Code = "unsupported_grant_type"
-	AccessDenied           Code = "access_denied"
-	InvalidDPoPProof       Code = "invalid_dpop_proof" // RFC 9449 §5
-	UseDPoPNonce           Code = "use_dpop_nonce"     // RFC 9449 §8
-	AccountRequired        Code = "account_required"
-	AlreadyBound           Code = "already_bound"
-	AccountExists          Code = "account_exists"
-	LastWayIn              Code = "last_way_in"
-	SessionKeyExpired      Code = "session_key_expired"
+	InvalidRequest       Code = "invalid_request"
+	InvalidClient        Code = "invalid_client"
+	InvalidGrant         Code = "invalid_grant"
+	InvalidScope         Code = "invalid_scope"
+	InvalidTarget        Code = "invalid_target"
+	InvalidToken         Code = "invalid_token"
+	InsufficientScope    Code = "insufficient_scope"
+	UnauthorizedClient   Code = "unauthorized_client"
+	UnsupportedGrantType Code = "unsupported_grant_type"
+	AccessDenied         Code = "access_denied"
+	InvalidDPoPProof     Code = "invalid_dpop_proof" // RFC 9449 §5
+	UseDPoPNonce         Code = "use_dpop_nonce"     // RFC 9449 §8
+	AccountRequired      Code = "account_required"
+	AlreadyBound         Code = "already_bound"
+	AccountExists        Code = "account_exists"
+	LastWayIn            Code = "last_way_in"
+	SessionKeyExpired    Code = "session_key_expired"
+	// Of the authorization endpoint (RFC 6749 §4.1.2.1, OIDC Core §3.1.2.6,
+	// RFC 9126 §2).
+	UnsupportedResponseType  Code = "unsupported_response_type"
+	LoginRequired            Code = "login_required"
+	ConsentRequired          Code = "consent_required"
+	AccountSelectionRequired Code = "account_selection_required"
+	InteractionRequired      Code = "interaction_required"
+	RequestNotSupported      Code = "request_not_supported"
+	RequestURINotSupported   Code = "request_uri_not_supported"
+	InvalidRequestURI        Code = "invalid_request_uri"
+	RegistrationNotSupported Code = "registration_not_supported"
+	UnmetAuthentication      Code = "unmet_authentication_requirements"
+
 	TemporarilyUnavailable Code = "temporarily_unavailable"
 	ServerError            Code = "server_error"
 )

@@ -194,8 +194,8 @@ var (
 		"Make a new DPoP proof with the nonce that the header DPoP-Nonce of this answer gives, and repeat the request.",
 		"请用本响应的 DPoP-Nonce 请求头给出的 nonce 生成新的 DPoP 证明，然后重发请求。"}
 	msgDPoPOtherKey = Message{
-		"The DPoP proof is by another key than the token is bound to. Use that key; if it is lost, sign in again.",
-		"DPoP 证明使用的密钥不是该令牌绑定的密钥。请使用绑定的密钥；若已丢失，请重新登录。"}
+		"The DPoP proof is by another key than the one that the token is bound to or dpop_jkt names. Use that key; if it is lost, sign in again.",
+		"DPoP 证明使用的密钥不是该令牌绑定的或 dpop_jkt 指定的密钥。请使用该密钥；若已丢失，请重新登录。"}
 	msgDPoPBound = Message{
 		"The access token is bound to a key. Send it as Authorization: DPoP ... with a DPoP proof.",
 		"该 access_token 绑定了密钥。请以 Authorization: DPoP ... 发送，并携带 DPoP 证明。"}

@@ -158,7 +158,7 @@ func New(opts Options) (*Provider, error) {
 		}
 		proof.byType[grant.Type()] = grant
 	}
-	p.handlers = []grantHandler{proof, &refreshGrant{p: p}, &clientCredentialsGrant{p: p}}
+	p.handlers = []grantHandler{proof, &refreshGrant{p: p}, &codeGrant{p: p}, &clientCredentialsGrant{p: p}}
 	p.types = make(map[string]bool)
 	for _, grantType := range p.GrantTypes() {
 		p.types[grantType] = true

@@ -20,7 +20,7 @@ func (s *Server) crossOrigin(next http.Handler) http.Handler {
 		s.pathPrefix + provider.PathToken:      {methods: "POST"},
 		s.pathPrefix + provider.PathRevocation: {methods: "POST"},
 		s.pathPrefix + provider.PathUserInfo:   {methods: "GET, POST"},
-		s.pathPrefix + pathPushed:              {methods: "POST"},
+		s.pathPrefix + provider.PathPushed:     {methods: "POST"},
 		s.pathPrefix + provider.PathDiscovery:  {origin: "*", methods: "GET"},
 		s.pathPrefix + provider.PathJWKS:       {origin: "*", methods: "GET"},
 		provider.PathMetadata + s.pathPrefix:   {origin: "*", methods: "GET"},
@@ -56,9 +56,6 @@ func (s *Server) crossOrigin(next http.Handler) http.Handler {
 		next.ServeHTTP(w, r)
 	})
 }
-
-// pathPushed is where clients push authorization requests (RFC 9126).
-const pathPushed = "/oauth2/par"
 
 // dpopNonce gives the nonce for the next proof with every answer to a request
 // that has one (RFC 9449 §8.2).

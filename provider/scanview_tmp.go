@@ -1,0 +1,4 @@
+package provider
+
+// ScanView placeholder until the scan part is merged.
+type ScanView struct{}
