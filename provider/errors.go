@@ -33,6 +33,8 @@ const (
 	AuthorizationPending Code = "authorization_pending" // this and the next two: RFC 8628 §3.5
 	SlowDown             Code = "slow_down"
 	ExpiredToken         Code = "expired_token"
+	InvalidDPoPProof     Code = "invalid_dpop_proof" // RFC 9449 §5
+	UseDPoPNonce         Code = "use_dpop_nonce"     // RFC 9449 §8
 	AccountRequired      Code = "account_required"
 	AlreadyBound         Code = "already_bound"
 	AccountExists        Code = "account_exists"
@@ -91,7 +93,8 @@ type Error struct {
 	Detail     string
 	RetryAfter time.Duration // 0: none
 	// Scheme is the authentication scheme to name in WWW-Authenticate: "Basic"
-	// after a failed Basic authentication, "Bearer" at protected resources.
+	// after a failed Basic authentication, "Bearer" or "DPoP" at protected
+	// resources.
 	Scheme string
 	Scope  string // the scope that an insufficient_scope lacks
 
