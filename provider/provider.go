@@ -164,7 +164,7 @@ func New(opts Options) (*Provider, error) {
 		}
 		proof.byType[grant.Type()] = grant
 	}
-	p.handlers = []grantHandler{proof, &refreshGrant{p: p}, &clientCredentialsGrant{p: p}, &deviceGrant{p: p}}
+	p.handlers = []grantHandler{proof, &refreshGrant{p: p}, &codeGrant{p: p}, &clientCredentialsGrant{p: p}, &deviceGrant{p: p}}
 	p.types = make(map[string]bool)
 	for _, grantType := range p.GrantTypes() {
 		p.types[grantType] = true
