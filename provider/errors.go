@@ -40,6 +40,12 @@ const (
 	AccountExists        Code = "account_exists"
 	LastWayIn            Code = "last_way_in"
 	SessionKeyExpired    Code = "session_key_expired"
+	WrongNumber          Code = "wrong_number"
+	TicketTaken          Code = "ticket_taken"
+	TicketUsed           Code = "ticket_used"
+	TicketUnseen         Code = "ticket_unseen"
+	TicketExpired        Code = "ticket_expired"
+	NotFound             Code = "not_found"
 	// Of the authorization endpoint (RFC 6749 §4.1.2.1, OIDC Core §3.1.2.6,
 	// RFC 9126 §2).
 	UnsupportedResponseType  Code = "unsupported_response_type"
@@ -53,12 +59,6 @@ const (
 	RegistrationNotSupported Code = "registration_not_supported"
 	UnmetAuthentication      Code = "unmet_authentication_requirements"
 
-	WrongNumber            Code = "wrong_number"
-	TicketTaken            Code = "ticket_taken"
-	TicketUsed             Code = "ticket_used"
-	TicketUnseen           Code = "ticket_unseen"
-	TicketExpired          Code = "ticket_expired"
-	NotFound               Code = "not_found"
 	TemporarilyUnavailable Code = "temporarily_unavailable"
 	ServerError            Code = "server_error"
 )

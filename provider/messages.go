@@ -244,6 +244,9 @@ var (
 	msgTicketUnseen = Message{
 		"Show the person first who asks: call the context endpoint with this ticket, then approve.",
 		"请先向用户展示请求方：用该 ticket 调用 context 接口，然后再确认。"}
+	msgNotPhone = Message{
+		"Only a mini-program can approve what happens on other screens, with an access token of a sign-in through WeChat.",
+		"只有小程序可以确认其他屏幕上的登录，并且需要通过微信登录得到的 access_token。"}
 	msgWrongNumber = Message{
 		"That is not the number on the other screen, so that this code is void now. If you are not signing in anywhere, somebody may have sent you their code: do not scan it again.",
 		"所选数字与另一块屏幕上的不一致，该码已作废。如果您并没有在别处登录，可能有人把他的码发给了您，请不要再次扫描。"}
