@@ -15,9 +15,10 @@ const module = "github.com/wxidp/wxidp"
 // mayImport says which packages of ours a package may import. A package that
 // is not in the table fails the test; "…/*" stands for a folder's subpackages.
 var mayImport = map[string][]string{
-	"cmd/wxidp": {"config", "web", "provider", "grants", "accounts", "wechat", "wechat/simulator",
+	"cmd/wxidp": {"config", "web", "web/pages", "provider", "grants", "accounts", "wechat", "wechat/simulator",
 		"keys", "storage", "storage/bolt", "internal/*"},
-	"web":                 {"provider", "accounts", "keys", "storage", "internal/*"},
+	"web":                 {"web/pages", "provider", "accounts", "keys", "storage", "internal/*"},
+	"web/pages":           {"internal/*"},
 	"provider":            {"grants", "accounts", "wechat", "keys", "storage", "internal/*"},
 	"grants":              {"accounts", "wechat", "storage", "internal/*"},
 	"accounts":            {"wechat", "storage", "internal/*"},
@@ -49,6 +50,7 @@ var onlyImporters = map[string][]string{
 	"github.com/spf13/cobra":        {"cmd/wxidp"},
 	"go.etcd.io/bbolt":              {"storage/bolt", "bench"},
 	"github.com/sony/gobreaker":     {"internal/breaker"},
+	"github.com/boombuler/barcode":  {"web/pages"},
 	"go.yaml.in/yaml/":              {"config"},
 	"net/http/pprof":                {"web"},
 	"github.com/coreos/go-oidc":     {},

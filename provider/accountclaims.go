@@ -20,9 +20,15 @@ const (
 	scopeWeChat     = "wechat"
 	scopeRoles      = "roles"
 	scopeExternalID = "external_id"
+	// scopeOfflineAccess lets a sign-in outlive the browser's login session
+	// (OIDC Core §11).
+	scopeOfflineAccess = "offline_access"
 	// ScopeWeChatData is for confidential clients: it lets them use WeChat's
 	// session_key of a user whose access token is for them.
 	ScopeWeChatData = "wechat.data"
+	// ScopeDeviceApprove lets a mini-program approve sign-ins on other screens
+	// in the user's name.
+	ScopeDeviceApprove = "device.approve"
 )
 
 // accountClaims returns what the scopes release of the user's account beyond
@@ -58,7 +64,7 @@ func (p *Provider) accountClaims(ctx context.Context, snap *snapshot, scope []st
 // mayRelease reports whether a scope can release a claim of the account.
 func (s *snapshot) mayRelease(scope string) bool {
 	switch scope {
-	case scopeOpenID, scopeProfile, scopePhone, scopeWeChat, ScopeWeChatData:
+	case scopeOpenID, scopeProfile, scopePhone, scopeWeChat, scopeOfflineAccess, ScopeWeChatData, ScopeDeviceApprove:
 		return false
 	case scopeExternalID:
 		return true

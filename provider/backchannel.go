@@ -59,18 +59,6 @@ func (p *Provider) newLogouts(opts Options) logouts {
 	return out
 }
 
-// logoutClients are the ids of the clients that are told of logouts, for
-// storage to queue notices by.
-func (p *Provider) logoutClients() []string {
-	var ids []string
-	for id, client := range p.settings().clients {
-		if client.BackchannelLogoutURI != "" {
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}
-
 // wakeLogouts has notices that were queued just now sent at once.
 func (p *Provider) wakeLogouts() {
 	select {

@@ -72,6 +72,7 @@ type Client struct {
 var (
 	_ fosite.OpenIDConnectClient      = (*fositeClient)(nil)
 	_ fosite.ClientWithSecretRotation = (*fositeClient)(nil)
+	_ fosite.ResponseModeClient       = (*fositeClient)(nil)
 )
 
 // prepare checks and derives what requests need.
@@ -200,6 +201,10 @@ func (c fositeClient) GetRotatedHashes() [][]byte {
 		}
 	}
 	return out
+}
+
+func (c fositeClient) GetResponseModes() []fosite.ResponseModeType {
+	return []fosite.ResponseModeType{fosite.ResponseModeQuery, fosite.ResponseModeFormPost}
 }
 
 func (c fositeClient) GetRequestURIs() []string                     { return nil }

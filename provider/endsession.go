@@ -2,8 +2,6 @@ package provider
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/url"
@@ -20,9 +18,6 @@ const (
 	PathEndSession        = "/oauth2/end_session"
 	PathEndSessionConfirm = "/oauth2/end_session/confirm"
 )
-
-// maxLogoutState bounds the state parameter, in bytes.
-const maxLogoutState = 2048
 
 // EndSessionOutcome is what a logout request comes to. Where Confirm is nil
 // the browser has no login session any more, so that its cookie is to be
@@ -42,7 +37,7 @@ type EndSessionOutcome struct {
 // EndSessionQuestion is what a page asks before a login session ends.
 type EndSessionQuestion struct {
 	// Fields are to come back to PathEndSessionConfirm as they are.
-	Fields map[string]string
+	Fields []Param
 	// Account is what the user recognises the account by; "": nothing.
 	Account string
 }
@@ -104,17 +99,15 @@ type endSession struct {
 }
 
 func (p *Provider) newEndSession(ctx context.Context, req Request, params url.Values) (*endSession, error) {
-	for name, values := range params {
-		if len(values) > 1 {
-			return nil, fail(InvalidRequest, msgParamTwice).reason("duplicate_parameter")
-		}
-		if name == "state" && len(values[0]) > maxLogoutState {
-			return nil, fail(InvalidRequest, msgParamMalformed.with("state")).reason("state_too_long")
-		}
+	if err := onceEach(params); err != nil {
+		return nil, err
+	}
+	if len(params.Get("state")) > maxState {
+		return nil, fail(InvalidRequest, msgParamMalformed.with("state")).reason("state_too_long")
 	}
 	snap := p.settings()
 	logout := &endSession{params: params}
-	hint, hinted := p.parseIDTokenHint(params.Get("id_token_hint"))
+	hint, hinted := p.readHint(params.Get("id_token_hint"))
 	clientID := params.Get("client_id")
 	switch {
 	case !hinted:
@@ -126,67 +119,20 @@ func (p *Provider) newEndSession(ctx context.Context, req Request, params url.Va
 		logout.hinted = logout.client != nil
 	}
 	logout.target = logoutTarget(logout.client, params)
-	login, err := p.browserLogin(ctx, req)
-	if err != nil || login == nil {
-		return logout, err
+	var err error
+	if logout.login, err = p.login(ctx, req); err != nil {
+		return nil, err
 	}
-	logout.login = login
-	if logout.hinted {
-		logout.vouched, err = p.signedInThrough(ctx, login, hint)
+	if logout.login != nil && logout.hinted {
+		logout.vouched, err = p.signedInThrough(ctx, logout.login, hint)
 	}
 	return logout, err
-}
-
-// browserLogin is the live login session of the browser, or nil.
-func (p *Provider) browserLogin(ctx context.Context, req Request) (*storage.LoginSession, error) {
-	if req.Login == "" {
-		return nil, nil
-	}
-	login, err := p.store.Login(ctx, sha256.Sum256([]byte(req.Login)))
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil, nil
-	}
-	return &login, err
-}
-
-// idTokenHint is what an ID Token of ours says, however old it is.
-type idTokenHint struct {
-	clientID string
-	familyID storage.FamilyID
-}
-
-// parseIDTokenHint reads an ID Token that was made with a key that is still
-// published. Anything else is no hint; that it has expired does not matter
-// (RP-Initiated Logout §4).
-func (p *Provider) parseIDTokenHint(token string) (hint idTokenHint, ok bool) {
-	if token == "" {
-		return hint, false
-	}
-	verified, err := p.keys.Verify(token, typIDToken)
-	if err != nil {
-		return hint, false
-	}
-	// A map, because struct members would take names of another case, too.
-	var claims map[string]json.RawMessage
-	var issuer, subject, sid string
-	var aud audience
-	if json.Unmarshal(verified.Payload, &claims) != nil || json.Unmarshal(claims["iss"], &issuer) != nil ||
-		json.Unmarshal(claims["sub"], &subject) != nil || json.Unmarshal(claims["sid"], &sid) != nil ||
-		json.Unmarshal(claims["aud"], &aud) != nil {
-		return hint, false
-	}
-	if issuer != p.issuer || subject == "" || len(aud) != 1 || aud[0] == "" {
-		return hint, false
-	}
-	hint.clientID = aud[0]
-	hint.familyID, ok = storage.ParseFamilyID(sid)
-	return hint, ok
 }
 
 // signedInThrough reports whether the hint's sign-in went through the login
 // session. The session forgets the oldest of very many sign-ins, and the store
 // forgets sign-ins that have expired, so both are asked.
-func (p *Provider) signedInThrough(ctx context.Context, login *storage.LoginSession, hint idTokenHint) (bool, error) {
+func (p *Provider) signedInThrough(ctx context.Context, login *storage.LoginSession, hint *idTokenHint) (bool, error) {
 	if slices.Contains(login.Participants, storage.Participant{ClientID: hint.clientID, FamilyID: hint.familyID}) {
 		return true, nil
 	}
@@ -226,13 +172,10 @@ func (e *endSession) misdirected() bool {
 }
 
 func (e *endSession) clientName() string {
-	switch {
-	case e.client == nil:
+	if e.client == nil {
 		return ""
-	case e.client.Name == "":
-		return e.client.ID
 	}
-	return e.client.Name
+	return e.client.title()
 }
 
 // nothingToEnd is the outcome for a browser without a login session. It is
@@ -249,17 +192,14 @@ func (e *endSession) nothingToEnd() EndSessionOutcome {
 
 // askEndSession is the outcome that asks the person.
 func (p *Provider) askEndSession(ctx context.Context, logout *endSession) (EndSessionOutcome, error) {
-	user, err := p.store.User(ctx, logout.login.UserID)
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+	account, err := p.accountName(ctx, logout.login.UserID)
+	if err != nil {
 		return EndSessionOutcome{}, err
 	}
-	question := &EndSessionQuestion{Fields: map[string]string{fieldLogin: logout.login.ID.String()}, Account: user.Username}
-	if question.Account == "" {
-		question.Account = user.Profile.Nickname
-	}
+	question := &EndSessionQuestion{Fields: []Param{{fieldLogin, logout.login.ID.String()}}, Account: account}
 	for _, name := range endSessionParams {
 		if value := logout.params.Get(name); value != "" {
-			question.Fields[name] = value
+			question.Fields = append(question.Fields, Param{name, value})
 		}
 	}
 	return EndSessionOutcome{Confirm: question, ClientName: logout.clientName()}, nil
@@ -267,7 +207,7 @@ func (p *Provider) askEndSession(ctx context.Context, logout *endSession) (EndSe
 
 // endLogin ends the browser's login session. reason says whose word it was.
 func (p *Provider) endLogin(ctx context.Context, req Request, logout *endSession, reason string) (EndSessionOutcome, error) {
-	found, err := p.store.EndLogin(ctx, logout.login.ID, p.logoutClients())
+	found, err := p.store.EndLogin(ctx, logout.login.ID, p.settings().notified())
 	if err != nil {
 		return EndSessionOutcome{}, err
 	}

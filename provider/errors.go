@@ -18,24 +18,45 @@ import (
 // Code is an OAuth 2.0 error code (RFC 6749 §5.2, RFC 6750 §3.1, RFC 8707 §2).
 type Code string
 
-// The error codes in use. Those from AccountRequired to SessionKeyExpired are wxidp's
-// own.
+// The error codes in use. Those from AccountRequired to NotFound are wxidp's own.
 const (
-	InvalidRequest         Code = "invalid_request"
-	InvalidClient          Code = "invalid_client"
-	InvalidGrant           Code = "invalid_grant"
-	InvalidScope           Code = "invalid_scope"
-	InvalidTarget          Code = "invalid_target"
-	InvalidToken           Code = "invalid_token"
-	InsufficientScope      Code = "insufficient_scope"
-	UnauthorizedClient     Code = "unauthorized_client"
-	UnsupportedGrantType   Code = "unsupported_grant_type"
-	AccessDenied           Code = "access_denied"
-	AccountRequired        Code = "account_required"
-	AlreadyBound           Code = "already_bound"
-	AccountExists          Code = "account_exists"
-	LastWayIn              Code = "last_way_in"
-	SessionKeyExpired      Code = "session_key_expired"
+	InvalidRequest       Code = "invalid_request"
+	InvalidClient        Code = "invalid_client"
+	InvalidGrant         Code = "invalid_grant"
+	InvalidScope         Code = "invalid_scope"
+	InvalidTarget        Code = "invalid_target"
+	InvalidToken         Code = "invalid_token"
+	InsufficientScope    Code = "insufficient_scope"
+	UnauthorizedClient   Code = "unauthorized_client"
+	UnsupportedGrantType Code = "unsupported_grant_type"
+	AccessDenied         Code = "access_denied"
+	AuthorizationPending Code = "authorization_pending" // this and the next two: RFC 8628 §3.5
+	SlowDown             Code = "slow_down"
+	ExpiredToken         Code = "expired_token"
+	AccountRequired      Code = "account_required"
+	AlreadyBound         Code = "already_bound"
+	AccountExists        Code = "account_exists"
+	LastWayIn            Code = "last_way_in"
+	SessionKeyExpired    Code = "session_key_expired"
+	// Of the authorization endpoint (RFC 6749 §4.1.2.1, OIDC Core §3.1.2.6,
+	// RFC 9126 §2).
+	UnsupportedResponseType  Code = "unsupported_response_type"
+	LoginRequired            Code = "login_required"
+	ConsentRequired          Code = "consent_required"
+	AccountSelectionRequired Code = "account_selection_required"
+	InteractionRequired      Code = "interaction_required"
+	RequestNotSupported      Code = "request_not_supported"
+	RequestURINotSupported   Code = "request_uri_not_supported"
+	InvalidRequestURI        Code = "invalid_request_uri"
+	RegistrationNotSupported Code = "registration_not_supported"
+	UnmetAuthentication      Code = "unmet_authentication_requirements"
+
+	WrongNumber            Code = "wrong_number"
+	TicketTaken            Code = "ticket_taken"
+	TicketUsed             Code = "ticket_used"
+	TicketUnseen           Code = "ticket_unseen"
+	TicketExpired          Code = "ticket_expired"
+	NotFound               Code = "not_found"
 	TemporarilyUnavailable Code = "temporarily_unavailable"
 	ServerError            Code = "server_error"
 )
@@ -51,8 +72,12 @@ func (c Code) status() int {
 		return http.StatusServiceUnavailable
 	case ServerError:
 		return http.StatusInternalServerError
-	case AlreadyBound, AccountExists, LastWayIn, SessionKeyExpired:
+	case AlreadyBound, AccountExists, LastWayIn, SessionKeyExpired, WrongNumber, TicketTaken, TicketUsed, TicketUnseen:
 		return http.StatusConflict
+	case TicketExpired:
+		return http.StatusGone
+	case NotFound:
+		return http.StatusNotFound
 	}
 	return http.StatusBadRequest
 }

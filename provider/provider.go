@@ -86,8 +86,11 @@ type Options struct {
 	Codes     CodeProver
 	Passwords PasswordChecker
 	Custody   *accounts.Custody
-	Settings  Settings
-	Logger    *slog.Logger
+	// QRCodes draws codes that only WeChat can draw; nil where no Settings
+	// will ask for them.
+	QRCodes  QRCodeMaker
+	Settings Settings
+	Logger   *slog.Logger
 
 	// ObserveLogout is called once per logout token sent to a client. outcome
 	// is "ok", "refused" or what kept it from arriving. It must not block.
@@ -110,6 +113,8 @@ type Provider struct {
 	codes     CodeProver
 	passwords PasswordChecker
 	custody   *accounts.Custody
+	qrCodes   QRCodeMaker
+	tickets   *ticketDesk
 	logouts   logouts
 	current   atomic.Pointer[snapshot]
 
@@ -156,6 +161,8 @@ func New(opts Options) (*Provider, error) {
 		codes:        opts.Codes,
 		passwords:    opts.Passwords,
 		custody:      opts.Custody,
+		qrCodes:      opts.QRCodes,
+		tickets:      newTicketDesk(),
 		authFailures: limit.New(limit.Rate{}, 1<<16),
 		misses:       limit.New(limit.Rate{}, 1<<12),
 		weChatData:   limit.New(limit.Rate{}, 1<<16),
@@ -168,7 +175,7 @@ func New(opts Options) (*Provider, error) {
 		}
 		proof.byType[grant.Type()] = grant
 	}
-	p.handlers = []grantHandler{proof, &refreshGrant{p: p}, &clientCredentialsGrant{p: p}}
+	p.handlers = []grantHandler{proof, &refreshGrant{p: p}, &codeGrant{p: p}, &clientCredentialsGrant{p: p}, &deviceGrant{p: p}}
 	p.types = make(map[string]bool)
 	for _, grantType := range p.GrantTypes() {
 		p.types[grantType] = true
@@ -227,6 +234,7 @@ func (p *Provider) Prepare(settings Settings) (apply func(), err error) {
 		p.authFailures.SetRate(limit.Rate{PerMinute: settings.FailedClientAuthPerMinute, Burst: settings.FailedClientAuthPerMinute})
 		p.misses.SetRate(limit.Rate{PerMinute: settings.IntrospectionMissesPerMinute, Burst: settings.IntrospectionMissesPerMinute})
 		p.weChatData.SetRate(limit.Rate{PerMinute: settings.WeChatDataPerUserPerMinute, Burst: settings.WeChatDataPerUserPerMinute})
+		p.tickets.setRates(settings)
 		p.current.Store(snap)
 	}, nil
 }

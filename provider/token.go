@@ -67,6 +67,7 @@ type session struct {
 	scope    []string
 	audience []string
 	nonce    string
+	jkt      string // of the DPoP proof that came with the request; "": none
 
 	proof   *proof          // proof grants
 	refresh *refreshRequest // refresh grant

@@ -2,13 +2,22 @@ package storage
 
 import "encoding/binary"
 
-const familyVersion = 1
+// The second version has what the first has, and then what only families of
+// browsers have.
+const (
+	familyVersion        = 1
+	browserFamilyVersion = 2
+)
 
 // EncodeFamily returns the stored form of a family without its id, which is
 // the key it is stored under.
 func EncodeFamily(f *Family) []byte {
 	b := make([]byte, 0, 384) // what a usual family takes
-	b = append(b, familyVersion)
+	version := byte(familyVersion)
+	if f.ofBrowser() {
+		version = browserFamilyVersion
+	}
+	b = append(b, version)
 	b = appendString(b, f.UserID)
 	b = appendString(b, f.ClientID)
 	b = append(b, f.Secret[:]...)
@@ -28,14 +37,29 @@ func EncodeFamily(f *Family) []byte {
 	b = appendStrings(b, f.Scope)
 	b = appendStrings(b, f.Audience)
 	b = appendStrings(b, f.AMR)
-	return appendString(b, f.DPoPThumbprint)
+	b = appendString(b, f.DPoPThumbprint)
+	if version == familyVersion {
+		return b
+	}
+	b = append(b, f.LoginID[:]...)
+	b = appendBool(b, f.Offline)
+	b = appendString(b, f.ACR)
+	b = appendStrings(b, f.IDTokenClaims)
+	return appendStrings(b, f.UserInfoClaims)
+}
+
+// ofBrowser reports whether the family has what the first version has no room
+// for.
+func (f *Family) ofBrowser() bool {
+	return !f.LoginID.IsZero() || f.Offline || f.ACR != "" || len(f.IDTokenClaims) > 0 || len(f.UserInfoClaims) > 0
 }
 
 // DecodeFamily reads what EncodeFamily wrote and keeps nothing of data. It
 // returns ErrCorrupt for anything else.
 func DecodeFamily(id FamilyID, data []byte) (Family, error) {
 	r := reader{data: data, text: string(data)}
-	r.bad = r.byte() != familyVersion
+	version := r.byte()
+	r.bad = version != familyVersion && version != browserFamilyVersion
 	f := Family{ID: id, UserID: r.string(), ClientID: r.string()}
 	copy(f.Secret[:], r.take(len(f.Secret)))
 	f.Generation = r.uint32()
@@ -55,6 +79,14 @@ func DecodeFamily(id FamilyID, data []byte) (Family, error) {
 	f.Audience = r.strings()
 	f.AMR = r.strings()
 	f.DPoPThumbprint = r.string()
+	if version == browserFamilyVersion {
+		copy(f.LoginID[:], r.take(len(f.LoginID)))
+		f.Offline = r.bool()
+		f.ACR = r.string()
+		f.IDTokenClaims = r.strings()
+		f.UserInfoClaims = r.strings()
+		r.bad = r.bad || !f.ofBrowser()
+	}
 	if err := r.end(); err != nil {
 		return Family{}, err
 	}

@@ -34,6 +34,14 @@ type PeopleRows interface {
 	// them. complete is false where there may be more: an engine need not look
 	// through everything for them.
 	Families(userID string, limit int) (families []Family, complete bool, err error)
+	// LoginRow returns the stored form of a login session, nil where there is none.
+	LoginRow(id LoginID) ([]byte, error)
+	// Logins returns up to limit login sessions of a user, ended ones included.
+	// As for Families an engine need not look through everything.
+	Logins(userID string, limit int) ([]LoginRecord, error)
+	// ConsentsRow returns the stored form of a user's consents, nil where there
+	// are none.
+	ConsentsRow(userID string) ([]byte, error)
 }
 
 // Changes are the rows that a draft puts and deletes.
@@ -44,6 +52,10 @@ type Changes struct {
 	SessionKeys []SessionKeysChange
 	Families    []Family // to be stored
 	Gone        []Family // to be deleted
+	Logins      []LoginChange
+	GoneLogins  []LoginRecord // to be deleted
+	Consents    []ConsentsChange
+	Logouts     []LogoutNotice // that are new
 }
 
 // UserChange puts a user. No user is ever deleted.
@@ -73,6 +85,19 @@ type SessionKeysChange struct {
 	Next     time.Time
 }
 
+// LoginChange puts a login session in the place of what it was; nil: it is new.
+type LoginChange struct {
+	Was  *LoginRecord
+	Is   LoginRecord
+	Data []byte // the stored form
+}
+
+// ConsentsChange puts a user's consents, or deletes them where Data is nil.
+type ConsentsChange struct {
+	UserID string
+	Data   []byte
+}
+
 // Draft is one operation about people while it is being judged: it reads
 // through an engine's transaction and collects what will change. Nothing is
 // written before all is decided, and a draft that is dropped changes nothing.
@@ -88,6 +113,10 @@ type Draft struct {
 	sessionKeys map[Digest][]SessionKeyRecord
 	families    []Family
 	gone        []Family
+	logins      map[LoginID]*draftLogin
+	goneLogins  []LoginRecord
+	consents    map[string][]Consent
+	notices     []LogoutNotice
 }
 
 type draftUser struct {
@@ -156,13 +185,40 @@ func (d *Draft) Changes() (Changes, error) {
 		c.SessionKeys = append(c.SessionKeys, change)
 	}
 	c.Families, c.Gone = d.families, d.gone
-	return c, nil
+	c.GoneLogins, c.Logouts = d.goneLogins, d.notices
+	return c, d.browserChanges(&c)
+}
+
+// browserChanges adds what is to be written about login sessions and consents.
+func (d *Draft) browserChanges(c *Changes) error {
+	for _, login := range d.logins {
+		if !login.changed {
+			continue
+		}
+		data := EncodeLogin(&login.LoginRecord)
+		if len(data) > MaxValueSize {
+			return ErrTooLarge
+		}
+		c.Logins = append(c.Logins, LoginChange{login.was, login.LoginRecord, data})
+	}
+	for userID, list := range d.consents {
+		change := ConsentsChange{UserID: userID}
+		if len(list) > 0 {
+			change.Data = EncodeConsents(list)
+			if len(change.Data) > MaxValueSize {
+				return ErrTooLarge
+			}
+		}
+		c.Consents = append(c.Consents, change)
+	}
+	return nil
 }
 
 // Empty reports whether there is nothing to write.
 func (c *Changes) Empty() bool {
 	return len(c.Users) == 0 && len(c.Identities) == 0 && len(c.Owners) == 0 && len(c.SessionKeys) == 0 &&
-		len(c.Families) == 0 && len(c.Gone) == 0
+		len(c.Families) == 0 && len(c.Gone) == 0 && len(c.Logins) == 0 && len(c.GoneLogins) == 0 && len(c.Consents) == 0 &&
+		len(c.Logouts) == 0
 }
 
 // user returns a user as the draft has it, nil where there is none.

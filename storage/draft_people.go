@@ -195,6 +195,12 @@ func (d *Draft) Erase(userID string) (found bool, err error) {
 	if d.gone, _, err = d.rows.Families(userID, maxUserFamilies); err != nil {
 		return false, err
 	}
+	if d.goneLogins, err = d.rows.Logins(userID, maxUserFamilies); err != nil {
+		return false, err
+	}
+	if err := d.dropConsents(user); err != nil {
+		return false, err
+	}
 	d.retire(user, RevokedForErasure)
 	return true, nil
 }
@@ -301,6 +307,9 @@ func (d *Draft) moveAll(list []*draftIdentity, from, into *draftUser) error {
 		if err := d.setPassword(into, account.PasswordHash); err != nil {
 			return err
 		}
+	}
+	if err := d.moveConsents(from, into); err != nil {
+		return err
 	}
 	d.retire(from, RevokedForMerge)
 	return nil

@@ -18,13 +18,8 @@ type SignInCase struct {
 // PrepareSignIn computes what a sign-in needs besides its transaction.
 func (v *Vault) PrepareSignIn(in SignIn) (*SignInCase, error) {
 	c := &SignInCase{SignIn: in, vault: v, proof: v.proof(in.AppID, in.WeChatOpenID, in.OpenPlatform, in.UnionID)}
-	if in.Bind != nil {
-		if (in.Bind.UserID == "") == (in.Bind.ExternalID == "") {
-			return nil, fmt.Errorf("%w: a binding names one account", ErrUnavailable)
-		}
-		if in.Bind.ExternalID != "" {
-			c.external = v.ExternalIDIndex(in.Bind.ExternalID)
-		}
+	if err := c.prepareBinding(); err != nil {
+		return nil, err
 	}
 	if in.Phone != nil {
 		if in.Phone.E164 == "" {
@@ -39,6 +34,17 @@ func (v *Vault) PrepareSignIn(in SignIn) (*SignInCase, error) {
 		c.Family.Secret = NewFamilySecret()
 	}
 	return c, nil
+}
+
+func (c *SignInCase) prepareBinding() error {
+	switch {
+	case c.Bind == nil:
+	case (c.Bind.UserID == "") == (c.Bind.ExternalID == ""):
+		return fmt.Errorf("%w: a binding names one account", ErrUnavailable)
+	case c.Bind.ExternalID != "":
+		c.external = c.vault.ExternalIDIndex(c.Bind.ExternalID)
+	}
+	return nil
 }
 
 func (c *SignInCase) keepsSessionKey() bool {
@@ -283,6 +289,9 @@ func (j *signInJudge) join() (SignInVerdict, error) {
 		}
 	}
 	if len(moving) > 0 {
+		if err := j.d.moveConsents(j.current, j.target); err != nil {
+			return 0, err
+		}
 		j.d.retire(j.current, RevokedForMerge)
 	}
 	return SignInOK, nil

@@ -20,11 +20,16 @@ func (u *UserRecord) State() UserState {
 	return UserState{Found: true, Disabled: u.Disabled, Retired: u.Retired, Epoch: u.Epoch, EndedAt: u.EndedAt, EndedReason: u.EndedReason}
 }
 
-// Parties are a family's user and client.
+// Parties are a family's user and client, and the login session of one that
+// ends with it.
 type Parties struct {
 	User   UserState
 	Client ClientState
+	Login  LoginState // read only where Family.EndsWithLogin
 }
+
+// EndsWithLogin reports whether the family ends with its login session.
+func (f *Family) EndsWithLogin() bool { return !f.LoginID.IsZero() && !f.Offline }
 
 func (p *Parties) userEnded(f *Family) bool {
 	return !p.User.Found || p.User.Retired || p.User.Epoch != f.UserEpoch
@@ -32,18 +37,29 @@ func (p *Parties) userEnded(f *Family) bool {
 
 func (p *Parties) clientEnded(f *Family) bool { return p.Client.Epoch != f.ClientEpoch }
 
-// ended reports whether the family ended because of what happened to its user
-// or its client.
-func (p *Parties) ended(f *Family) bool { return p.userEnded(f) || p.clientEnded(f) }
+func (p *Parties) loginEnded(f *Family) bool {
+	return f.EndsWithLogin() && (!p.Login.Found || !p.Login.EndedAt.IsZero())
+}
+
+// ended reports whether the family ended because of what happened to its user,
+// its client or its login session.
+func (p *Parties) ended(f *Family) bool {
+	return p.userEnded(f) || p.clientEnded(f) || p.loginEnded(f)
+}
 
 // Overlay returns the family as a caller should see it: one that ended with
-// all others of its user or of its client reads as revoked.
+// all others of its user, its client or its login session reads as revoked.
 func (p *Parties) Overlay(f Family) Family {
 	switch {
 	case !f.RevokedAt.IsZero() || !p.ended(&f):
 		return f
 	case p.userEnded(&f):
 		f.RevokedAt, f.RevokedFor = p.User.EndedAt, p.User.EndedReason
+	case p.loginEnded(&f):
+		f.RevokedAt, f.RevokedFor = p.Login.EndedAt, RevokedForLogout
+		if !p.Login.Found {
+			f.RevokedAt = f.RotatedAt // the last that is known of it
+		}
 	default:
 		f.RevokedAt, f.RevokedFor = p.Client.EndedAt, p.Client.EndedReason
 	}
@@ -59,7 +75,8 @@ func (f *Family) ExpiredAt(now time.Time) bool {
 }
 
 // Start gives a new family its user, its times and its first generation.
-// idle of 0 or less means that only the absolute lifetime counts.
+// idle of 0 or less means that only the absolute lifetime counts. One that ends
+// with its login session expires no later than that.
 func (f *Family) Start(userID string, identity Digest, parties Parties, now time.Time, idle, absolute time.Duration) {
 	now = RoundTime(now)
 	f.UserID, f.Identity = userID, identity
@@ -67,6 +84,9 @@ func (f *Family) Start(userID string, identity Digest, parties Parties, now time
 	f.AuthTime = RoundTime(f.AuthTime)
 	f.CreatedAt, f.RotatedAt = now, now
 	f.ExpiresAt = now.Add(absolute)
+	if f.EndsWithLogin() && parties.Login.Found {
+		f.ExpiresAt = earlier(f.ExpiresAt, parties.Login.ExpiresAt)
+	}
 	f.IdleExpiresAt = idleExpiry(f, now, idle)
 	f.RevokedAt, f.RevokedFor = time.Time{}, ""
 }
@@ -118,14 +138,17 @@ func JudgeRotate(in Rotation, f Family, parties Parties, now time.Time) (res Rot
 
 // The reasons of families that the store itself ended.
 const (
-	RevokedForReuse    = "reuse"            // Rotate found it
-	RevokedForDisabled = "user_disabled"    // SetUserDisabled
-	RevokedForPassword = "password_changed" // SetPassword with endFamilies
-	RevokedForUnbind   = "unbound"          // Unbind of the identity
-	RevokedForMerge    = "merged"           // the user was merged into another, or bound to another account
-	RevokedForPhone    = "phone_sign_in"    // a phone number joined another identity to the user
-	RevokedForErasure  = "erased"           // Erase
-	RevokedForWeChat   = "withdrawn"        // Withdraw
+	RevokedForReuse     = "reuse"            // Rotate found it
+	RevokedForCodeReuse = "code_reuse"       // Redeem found it
+	RevokedForLogout    = "logged_out"       // EndLogin, or the login session expired
+	RevokedForConsent   = "consent_revoked"  // RevokeConsent
+	RevokedForDisabled  = "user_disabled"    // SetUserDisabled
+	RevokedForPassword  = "password_changed" // SetPassword with endFamilies
+	RevokedForUnbind    = "unbound"          // Unbind of the identity
+	RevokedForMerge     = "merged"           // the user was merged into another, or bound to another account
+	RevokedForPhone     = "phone_sign_in"    // a phone number joined another identity to the user
+	RevokedForErasure   = "erased"           // Erase
+	RevokedForWeChat    = "withdrawn"        // Withdraw
 )
 
 // JudgeAccess decides what CheckAccess answers for a family that exists.

@@ -308,3 +308,6 @@ type LogoutID [16]byte
 
 // NewLogoutID returns a fresh id.
 func NewLogoutID() LogoutID { return LogoutID(NewFamilyID()) }
+
+// IsZero reports whether the id is unset.
+func (id LogoutID) IsZero() bool { return id == LogoutID{} }

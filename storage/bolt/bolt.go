@@ -77,12 +77,22 @@ var (
 	bucketIdempotency = []byte("idempotency")      // digest -> idempotency row
 	bucketRecords     = []byte("records")          // name -> version, value
 	bucketExpiry      = []byte("expiry")           // second, kind, key -> nothing
+
+	bucketLogins       = []byte("logins")         // login session id -> login session
+	bucketLoginsByUser = []byte("logins_by_user") // shard, login session id -> mark of the user
+	bucketLoginTokens  = []byte("login_tokens")   // digest of the cookie's value -> login session id
+	bucketCodes        = []byte("codes")          // digest of code -> when to forget it, code record
+	bucketConsents     = []byte("consents")       // user id -> consents
+	bucketStates       = []byte("states")         // kind, digest of key -> expiry, version, value
+	bucketLogouts      = []byte("logouts")        // notice id -> logout notice
+	bucketLogoutsDue   = []byte("logouts_due")    // microsecond, notice id -> nothing
 )
 
 var buckets = [][]byte{
 	bucketMeta, bucketUsers, bucketIdentities, bucketUnionIDs, bucketUsernames, bucketPhones, bucketExternalIDs,
 	bucketSessionKeys, bucketClients, bucketFamilies, bucketByUser,
 	bucketItems, bucketDenied, bucketIdempotency, bucketRecords, bucketExpiry,
+	bucketLogins, bucketLoginsByUser, bucketLoginTokens, bucketCodes, bucketConsents, bucketStates, bucketLogouts, bucketLogoutsDue,
 }
 
 // txn is a transaction with the one moment at which it judges everything.

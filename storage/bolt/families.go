@@ -165,7 +165,9 @@ func scanFamilies(tx txn, userID, after string, start storage.FamilyID, limit in
 		shard, m := userShard(userID)
 		bucket, prefix, mark = tx.Bucket(bucketByUser), []byte{shard}, m
 	}
-	seen := seenParties{users: map[string]storage.UserState{}, clients: map[string]storage.ClientState{}}
+	seen := seenParties{
+		users: map[string]storage.UserState{}, clients: map[string]storage.ClientState{}, logins: map[storage.LoginID]storage.LoginState{},
+	}
 	cursor := bucket.Cursor()
 	from := append(bytes.Clone(prefix), start[:]...)
 	key, value := cursor.Seek(from)
@@ -195,10 +197,12 @@ func scanFamilies(tx txn, userID, after string, start storage.FamilyID, limit in
 	return page, "", nil
 }
 
-// seenParties remembers the users and clients that a listing has read already.
+// seenParties remembers the users, clients and login sessions that a listing
+// has read already.
 type seenParties struct {
 	users   map[string]storage.UserState
 	clients map[string]storage.ClientState
+	logins  map[storage.LoginID]storage.LoginState
 }
 
 // family returns a family as a caller should see it.
@@ -219,6 +223,12 @@ func (s *seenParties) family(tx txn, id storage.FamilyID) (family storage.Family
 			return family, false, err
 		}
 		s.clients[family.ClientID] = p.Client
+	}
+	if p.Login, ok = s.logins[family.LoginID]; !ok && family.EndsWithLogin() {
+		if p.Login, err = getLoginState(tx, &family); err != nil {
+			return family, false, err
+		}
+		s.logins[family.LoginID] = p.Login
 	}
 	return p.Overlay(family), true, nil
 }

@@ -99,12 +99,18 @@ func expire(tx txn, w *writes, entry []byte) (gone bool, until time.Time, err er
 		return expireFamily(tx, w, key)
 	case kindSessionKeys:
 		return expireSessionKeys(tx, w, key)
+	case kindLogin:
+		return expireLogin(tx, w, key)
 	case kindItem:
 		bucket = bucketItems
 	case kindDenied:
 		bucket = bucketDenied
 	case kindIdempotency:
 		bucket = bucketIdempotency
+	case kindCode:
+		bucket = bucketCodes
+	case kindState:
+		bucket = bucketStates
 	default:
 		return false, time.Time{}, nil
 	}

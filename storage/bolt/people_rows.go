@@ -80,7 +80,10 @@ func getParties(tx txn, f *storage.Family) (p storage.Parties, err error) {
 	if p.User, err = getUserState(tx, f.UserID); err != nil {
 		return p, err
 	}
-	p.Client, err = getClient(tx, f.ClientID)
+	if p.Client, err = getClient(tx, f.ClientID); err != nil {
+		return p, err
+	}
+	p.Login, err = getLoginState(tx, f)
 	return p, err
 }
 
@@ -108,6 +111,31 @@ func (w *writes) apply(tx txn, c *storage.Changes) {
 	for i := range c.Gone {
 		w.deleteFamily(tx, &c.Gone[i])
 	}
+	for i := range c.Logins {
+		w.changeLogin(tx, &c.Logins[i])
+	}
+	for i := range c.GoneLogins {
+		w.deleteLogin(tx, &c.GoneLogins[i])
+	}
+	for _, consents := range c.Consents {
+		if consents.Data == nil {
+			w.delete(tx, bucketConsents, []byte(consents.UserID))
+		} else {
+			w.put(tx, bucketConsents, []byte(consents.UserID), consents.Data)
+		}
+	}
+	for i := range c.Logouts {
+		w.putLogout(tx, &c.Logouts[i])
+	}
+}
+
+// createFamily writes a new family, whose stored form is row, with the rows
+// that lead to it.
+func (w *writes) createFamily(tx txn, f *storage.Family, row []byte) {
+	w.put(tx, bucketFamilies, f.ID[:], row)
+	byUser, mark := byUserRow(f.UserID, f.ID)
+	w.put(tx, bucketByUser, byUser, mark)
+	w.expire(tx, familyExpiry(f), kindFamily, f.ID[:])
 }
 
 // changeSessionKeys also moves the row's entry in the expiry bucket: it bears

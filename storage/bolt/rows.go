@@ -57,6 +57,9 @@ const (
 	kindDenied      byte = 'd'
 	kindIdempotency byte = 'p'
 	kindSessionKeys byte = 's'
+	kindLogin       byte = 'l'
+	kindCode        byte = 'c'
+	kindState       byte = 't'
 )
 
 // expiryKey orders records by the first full second at which they are expired.

@@ -67,10 +67,7 @@ func (s *Store) signIn(tx txn, c *storage.SignInCase) (res storage.SignInResult,
 func writeSignIn(tx txn, c *storage.SignInCase, changes *storage.Changes, family *storage.Family, row []byte) error {
 	var w writes
 	w.apply(tx, changes)
-	w.put(tx, bucketFamilies, family.ID[:], row)
-	byUser, mark := byUserRow(family.UserID, family.ID)
-	w.put(tx, bucketByUser, byUser, mark)
-	w.expire(tx, familyExpiry(family), kindFamily, family.ID[:])
+	w.createFamily(tx, family, row)
 	if c.Idempotency != nil {
 		row := idempotencyRow{
 			IdempotencyRecord: storage.IdempotencyRecord{Form: c.Idempotency.Form, FamilyID: family.ID},
