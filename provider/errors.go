@@ -95,6 +95,9 @@ type Error struct {
 	Scheme string
 	Scope  string // the scope that an insufficient_scope lacks
 
+	// Form: what a person has typed into a form is why; it is shown again.
+	Form bool
+
 	LogReason string // one stable word for the log
 	Subject   string // the user concerned; for the log only
 	Cause     error  // for the log only
@@ -131,6 +134,13 @@ func (e *Error) retry(after time.Duration) *Error {
 func BadRequest(status int, reason string) *Error {
 	err := fail(InvalidRequest, msgFormPost).reason(reason)
 	err.Status = status
+	return err
+}
+
+// ForeignForm refuses a form that is not of a page that the browser has open.
+func ForeignForm() *Error {
+	err := fail(InvalidRequest, msgFormExpired).reason("foreign_form")
+	err.Status = http.StatusForbidden
 	return err
 }
 
