@@ -3,7 +3,6 @@ package provider
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/url"
 	"slices"
 	"strings"
@@ -67,7 +66,7 @@ func (p *Provider) EndSession(ctx context.Context, req Request, params url.Value
 	case !logout.vouched || logout.misdirected():
 		return p.askEndSession(ctx, logout)
 	}
-	return p.endLogin(ctx, req, logout, "client")
+	return p.finishEndSession(ctx, req, logout, "client")
 }
 
 // ConfirmEndSession answers the form of the page that EndSession asked for. The
@@ -85,7 +84,7 @@ func (p *Provider) ConfirmEndSession(ctx context.Context, req Request, params ur
 		// Somebody else has signed in with the browser since the page was made.
 		return p.askEndSession(ctx, logout)
 	}
-	return p.endLogin(ctx, req, logout, "person")
+	return p.finishEndSession(ctx, req, logout, "user")
 }
 
 // endSession is a logout request as far as it was understood.
@@ -205,19 +204,11 @@ func (p *Provider) askEndSession(ctx context.Context, logout *endSession) (EndSe
 	return EndSessionOutcome{Confirm: question, ClientName: logout.clientName()}, nil
 }
 
-// endLogin ends the browser's login session. reason says whose word it was.
-func (p *Provider) endLogin(ctx context.Context, req Request, logout *endSession, reason string) (EndSessionOutcome, error) {
-	found, err := p.store.EndLogin(ctx, logout.login.ID, p.settings().notified())
-	if err != nil {
+// finishEndSession ends the browser's login session. reason says whose word it
+// was.
+func (p *Provider) finishEndSession(ctx context.Context, req Request, logout *endSession, reason string) (EndSessionOutcome, error) {
+	if err := p.endLogin(ctx, req, *logout.login, reason); err != nil {
 		return EndSessionOutcome{}, err
-	}
-	if found {
-		p.wakeLogouts()
-		attrs := []slog.Attr{slog.String("sub", logout.login.UserID), slog.String("reason", reason)}
-		if logout.client != nil {
-			attrs = append(attrs, slog.String("client_id", logout.client.ID))
-		}
-		p.info(ctx, req, "login.ended", attrs...)
 	}
 	return EndSessionOutcome{RedirectURI: logout.target, ClientName: logout.clientName()}, nil
 }
