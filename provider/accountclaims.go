@@ -23,12 +23,12 @@ const (
 	// scopeOfflineAccess lets a sign-in outlive the browser's login session
 	// (OIDC Core §11).
 	scopeOfflineAccess = "offline_access"
-	// ScopeDeviceApprove lets a mini-program approve the sign-ins of devices
-	// and browsers.
-	ScopeDeviceApprove = "device.approve"
 	// ScopeWeChatData is for confidential clients: it lets them use WeChat's
 	// session_key of a user whose access token is for them.
 	ScopeWeChatData = "wechat.data"
+	// ScopeDeviceApprove lets a mini-program approve sign-ins on other screens
+	// in the user's name.
+	ScopeDeviceApprove = "device.approve"
 )
 
 // accountClaims returns what the scopes release of the user's account beyond

@@ -18,8 +18,7 @@ import (
 // Code is an OAuth 2.0 error code (RFC 6749 §5.2, RFC 6750 §3.1, RFC 8707 §2).
 type Code string
 
-// The error codes in use. Those from AccountRequired to SessionKeyExpired are wxidp's
-// own.
+// The error codes in use. Those from AccountRequired to NotFound are wxidp's own.
 const (
 	InvalidRequest       Code = "invalid_request"
 	InvalidClient        Code = "invalid_client"
@@ -31,6 +30,9 @@ const (
 	UnauthorizedClient   Code = "unauthorized_client"
 	UnsupportedGrantType Code = "unsupported_grant_type"
 	AccessDenied         Code = "access_denied"
+	AuthorizationPending Code = "authorization_pending" // this and the next two: RFC 8628 §3.5
+	SlowDown             Code = "slow_down"
+	ExpiredToken         Code = "expired_token"
 	InvalidDPoPProof     Code = "invalid_dpop_proof" // RFC 9449 §5
 	UseDPoPNonce         Code = "use_dpop_nonce"     // RFC 9449 §8
 	AccountRequired      Code = "account_required"
@@ -38,6 +40,12 @@ const (
 	AccountExists        Code = "account_exists"
 	LastWayIn            Code = "last_way_in"
 	SessionKeyExpired    Code = "session_key_expired"
+	WrongNumber          Code = "wrong_number"
+	TicketTaken          Code = "ticket_taken"
+	TicketUsed           Code = "ticket_used"
+	TicketUnseen         Code = "ticket_unseen"
+	TicketExpired        Code = "ticket_expired"
+	NotFound             Code = "not_found"
 	// Of the authorization endpoint (RFC 6749 §4.1.2.1, OIDC Core §3.1.2.6,
 	// RFC 9126 §2).
 	UnsupportedResponseType  Code = "unsupported_response_type"
@@ -66,8 +74,12 @@ func (c Code) status() int {
 		return http.StatusServiceUnavailable
 	case ServerError:
 		return http.StatusInternalServerError
-	case AlreadyBound, AccountExists, LastWayIn, SessionKeyExpired:
+	case AlreadyBound, AccountExists, LastWayIn, SessionKeyExpired, WrongNumber, TicketTaken, TicketUsed, TicketUnseen:
 		return http.StatusConflict
+	case TicketExpired:
+		return http.StatusGone
+	case NotFound:
+		return http.StatusNotFound
 	}
 	return http.StatusBadRequest
 }
@@ -85,6 +97,9 @@ type Error struct {
 	// resources.
 	Scheme string
 	Scope  string // the scope that an insufficient_scope lacks
+
+	// Form: what a person has typed into a form is why; it is shown again.
+	Form bool
 
 	LogReason string // one stable word for the log
 	Subject   string // the user concerned; for the log only
@@ -122,6 +137,13 @@ func (e *Error) retry(after time.Duration) *Error {
 func BadRequest(status int, reason string) *Error {
 	err := fail(InvalidRequest, msgFormPost).reason(reason)
 	err.Status = status
+	return err
+}
+
+// ForeignForm refuses a form that is not of a page that the browser has open.
+func ForeignForm() *Error {
+	err := fail(InvalidRequest, msgFormExpired).reason("foreign_form")
+	err.Status = http.StatusForbidden
 	return err
 }
 

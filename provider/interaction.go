@@ -26,8 +26,8 @@ const (
 // §4.7): whoever opens its address in another one gets nothing of it.
 type interaction struct {
 	Purpose   string         `json:"purpose"`
-	Params    url.Values     `json:"params,omitempty"` // of the authorization request
-	Ticket    storage.Digest `json:"ticket,omitzero"`  // of the device
+	Params    url.Values     `json:"params,omitempty"`    // of the authorization request
+	UserCode  string         `json:"user_code,omitempty"` // of the device
 	Browser   storage.Digest `json:"browser"`
 	LoginHint string         `json:"login_hint,omitempty"`
 	Locales   string         `json:"locales,omitempty"` // ui_locales
@@ -121,11 +121,13 @@ func (p *Provider) save(ctx context.Context, req Request, ix *openInteraction, c
 	return fail(TemporarilyUnavailable, msgBusy).reason("interaction_contended").retry(time.Second)
 }
 
-// Next is where a browser goes from here: exactly one of the first three.
+// Next is where a browser goes from here: exactly one of the first four.
 type Next struct {
 	Response    *AuthorizationResponse // back to the client
 	Interaction string                 // to the page of this interaction
 	Path        string                 // to another page of ours, below the issuer
+	Device      string                 // name of the device's client, which has its answer
+	Approved    bool                   // the answer of Device
 
 	// Login is a new value for the login session's cookie, "" where it stays.
 	Login         string
@@ -150,6 +152,8 @@ type InteractionView struct {
 	ClientID  string // "": wxidp's own account page
 	Client    string // name
 	Device    bool   // it is about a device elsewhere
+	Agent     string // that device, such as "TV"
+	Place     string // where it is, coarsely
 	Account   string // name of who is signed in
 	LoginHint string
 	Locales   string // ui_locales of the request

@@ -175,6 +175,9 @@ var (
 	msgTokenMissing = Message{
 		"The form parameter token is missing.",
 		"缺少表单参数 token。"}
+	msgLogoutClient = Message{
+		"client_id is not the client that the ID Token in id_token_hint was issued to. Send both of one client, or leave client_id out.",
+		"client_id 与 id_token_hint 中 ID Token 所属的客户端不一致。请传同一客户端的两个参数，或不传 client_id。"}
 	msgIntrospectionForbidden = Message{
 		"This client may not introspect tokens. The operator sets introspection: true for it.",
 		"该客户端没有 introspection 权限，请由运维人员为其设置 introspection: true。"}
@@ -232,4 +235,46 @@ var (
 	msgWeChatDataDown = Message{
 		"WeChat did not answer properly, so that it is not known what is wrong. Wait as long as Retry-After says, then send the same request again.",
 		"微信服务未正常响应，暂时无法判断原因。请按 Retry-After 等待后重新提交相同的请求。"}
+	msgTicketExpired = Message{
+		"This code is unknown or has expired. Get a new one on the other screen and scan again.",
+		"该码不存在或已过期。请在另一块屏幕上刷新后重新扫描。"}
+	msgTicketUsed = Message{
+		"This code has been used. Get a new one on the other screen and scan again.",
+		"该码已使用过。请在另一块屏幕上刷新后重新扫描。"}
+	msgTicketTaken = Message{
+		"Somebody else has scanned this code, so that it is void now. Get a new one on your own screen.",
+		"该码已被其他人扫描，现已作废。请在自己的屏幕上获取新的码。"}
+	msgTicketUnseen = Message{
+		"Show the person first who asks: call the context endpoint with this ticket, then approve.",
+		"请先向用户展示请求方：用该 ticket 调用 context 接口，然后再确认。"}
+	msgNotPhone = Message{
+		"Only a mini-program can approve what happens on other screens, with an access token of a sign-in through WeChat.",
+		"只有小程序可以确认其他屏幕上的登录，并且需要通过微信登录得到的 access_token。"}
+	msgWrongNumber = Message{
+		"That is not the number on the other screen, so that this code is void now. If you are not signing in anywhere, somebody may have sent you their code: do not scan it again.",
+		"所选数字与另一块屏幕上的不一致，该码已作废。如果您并没有在别处登录，可能有人把他的码发给了您，请不要再次扫描。"}
+	msgScanOff = Message{
+		"Nobody can sign in by scanning here. The operator sets scan.appid.",
+		"此处未启用扫码登录，请由运维人员配置 scan.appid。"}
+	msgScanMissing = Message{
+		"This code is not of this browser, or is long gone. Get a new one.",
+		"该码不属于此浏览器，或早已失效，请重新获取。"}
+	msgDevicePending = Message{
+		"The person has not decided yet. Ask again after the interval.",
+		"用户尚未确认。请按 interval 间隔后再次查询。"}
+	msgDeviceSlowDown = Message{
+		"You ask too often. Add 5 seconds to the interval and ask again.",
+		"查询过于频繁。请将间隔增加 5 秒后再次查询。"}
+	msgDeviceExpired = Message{
+		"The device_code has expired. Ask for a new one.",
+		"device_code 已过期，请重新获取。"}
+	msgDeviceDenied = Message{
+		"The person has refused, or chose a wrong number. Do not ask again with this device_code.",
+		"用户已拒绝，或选择了错误的数字。请勿再使用该 device_code 查询。"}
+	msgDeviceInvalid = Message{
+		"The device_code is unknown, used up or not one of this client's. Ask for a new one.",
+		"device_code 不存在、已使用或不属于该客户端，请重新获取。"}
+	msgUserCodeUnknown = Message{
+		"No device waits for this code. Check it, or get a new one on the device.",
+		"没有设备在等待此代码。请检查输入，或在设备上获取新的代码。"}
 )

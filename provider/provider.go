@@ -10,6 +10,7 @@ package provider
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -73,7 +74,8 @@ type Logout struct {
 	Timeout         time.Duration  // of one delivery
 }
 
-// Options are the parts that a Provider is made of. All are required.
+// Options are the parts that a Provider is made of. All are required but
+// ObserveLogout and LogoutRootCAs.
 type Options struct {
 	Issuer string // the iss claim; no trailing slash
 	Store  storage.Store
@@ -84,8 +86,18 @@ type Options struct {
 	Codes     CodeProver
 	Passwords PasswordChecker
 	Custody   *accounts.Custody
-	Settings  Settings
-	Logger    *slog.Logger
+	// QRCodes draws codes that only WeChat can draw; nil where no Settings
+	// will ask for them.
+	QRCodes  QRCodeMaker
+	Settings Settings
+	Logger   *slog.Logger
+
+	// ObserveLogout is called once per logout token sent to a client. outcome
+	// is "ok", "refused" or what kept it from arriving. It must not block.
+	ObserveLogout func(outcome string, elapsed time.Duration)
+	// LogoutRootCAs verify the certificates of clients that are told of
+	// logouts. nil: the system's.
+	LogoutRootCAs *x509.CertPool
 }
 
 // Provider decides requests. It is safe for concurrent use.
@@ -101,6 +113,9 @@ type Provider struct {
 	codes     CodeProver
 	passwords PasswordChecker
 	custody   *accounts.Custody
+	qrCodes   QRCodeMaker
+	tickets   *ticketDesk
+	logouts   logouts
 	current   atomic.Pointer[snapshot]
 
 	authFailures *limit.Limiter
@@ -147,10 +162,13 @@ func New(opts Options) (*Provider, error) {
 		codes:        opts.Codes,
 		passwords:    opts.Passwords,
 		custody:      opts.Custody,
+		qrCodes:      opts.QRCodes,
+		tickets:      newTicketDesk(),
 		authFailures: limit.New(limit.Rate{}, 1<<16),
 		misses:       limit.New(limit.Rate{}, 1<<12),
 		weChatData:   limit.New(limit.Rate{}, 1<<16),
 	}
+	p.logouts = p.newLogouts(opts)
 	proof := &proofGrants{p: p, byType: make(map[string]grants.Grant)}
 	for _, grant := range opts.Grants {
 		if proof.byType[grant.Type()] != nil {
@@ -158,7 +176,7 @@ func New(opts Options) (*Provider, error) {
 		}
 		proof.byType[grant.Type()] = grant
 	}
-	p.handlers = []grantHandler{proof, &refreshGrant{p: p}, &codeGrant{p: p}, &clientCredentialsGrant{p: p}}
+	p.handlers = []grantHandler{proof, &refreshGrant{p: p}, &codeGrant{p: p}, &clientCredentialsGrant{p: p}, &deviceGrant{p: p}}
 	p.types = make(map[string]bool)
 	for _, grantType := range p.GrantTypes() {
 		p.types[grantType] = true
@@ -220,6 +238,7 @@ func (p *Provider) Prepare(settings Settings) (apply func(), err error) {
 		p.authFailures.SetRate(limit.Rate{PerMinute: settings.FailedClientAuthPerMinute, Burst: settings.FailedClientAuthPerMinute})
 		p.misses.SetRate(limit.Rate{PerMinute: settings.IntrospectionMissesPerMinute, Burst: settings.IntrospectionMissesPerMinute})
 		p.weChatData.SetRate(limit.Rate{PerMinute: settings.WeChatDataPerUserPerMinute, Burst: settings.WeChatDataPerUserPerMinute})
+		p.tickets.setRates(settings)
 		p.current.Store(snap)
 	}, nil
 }

@@ -129,7 +129,7 @@ func (p *Provider) Allow(ctx context.Context, req Request, id string) (Next, err
 		return next, err
 	}
 	if at.ix.Purpose == purposeDevice {
-		return p.allowDevice(ctx, req, at)
+		return p.answerDevice(ctx, req, at, true)
 	}
 	if at.a == nil {
 		return Next{Interaction: id}, nil
@@ -146,7 +146,7 @@ func (p *Provider) Deny(ctx context.Context, req Request, id string) (Next, erro
 	}
 	switch {
 	case at.ix.Purpose == purposeDevice:
-		return p.denyDevice(ctx, req, at)
+		return p.answerDevice(ctx, req, at, false)
 	case at.a == nil:
 		return Next{Interaction: id}, nil
 	}

@@ -1,4 +1,0 @@
-package provider
-
-// ScanView placeholder until the scan part is merged.
-type ScanView struct{}
