@@ -110,7 +110,7 @@ func sameURI(a, b string) bool {
 // §6.2.3) of an http URI without query and fragment.
 func normalURI(raw string) (string, bool) {
 	uri, err := url.Parse(raw)
-	if err != nil || uri.Host == "" || uri.User != nil || uri.Opaque != "" {
+	if err != nil || uri.User != nil || uri.Opaque != "" {
 		return "", false
 	}
 	port := map[string]string{"http": ":80", "https": ":443"}[uri.Scheme] // Parse has lowered it
@@ -119,6 +119,9 @@ func normalURI(raw string) (string, bool) {
 	}
 	host := strings.ToLower(uri.Host)
 	host = strings.TrimSuffix(strings.TrimSuffix(host, port), ":")
+	if host == "" {
+		return "", false
+	}
 	path := normalEscapes(uri.EscapedPath())
 	if path == "" {
 		path = "/"

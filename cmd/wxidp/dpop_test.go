@@ -9,7 +9,6 @@ import (
 	"crypto/rsa"
 	"encoding/base64"
 	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -254,11 +253,7 @@ func TestDPoPResources(t *testing.T) {
 		t.Errorf("a bearer token with a proof that nobody asked for: %v", out)
 	}
 
-	body := func(r *http.Request) {
-		r.Header.Set("Content-Type", "application/json")
-		r.Body = io.NopCloser(strings.NewReader(`{"nickname":"x"}`))
-		r.ContentLength = 16
-	}
+	body := jsonBody(`{"nickname":"x"}`)
 	if out := s.Do("PATCH", s.Issuer+"/account", pairs(), body, key.show(token), phone()); out.Status != 200 {
 		t.Errorf("PATCH /account: %v", out)
 	}
