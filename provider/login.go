@@ -48,7 +48,7 @@ func (p *Provider) startLogin(ctx context.Context, req Request, account storage.
 	token = storage.NewToken()
 	result, err := p.store.StartLogin(ctx, storage.LoginStart{
 		Account:  account,
-		Session:  storage.LoginSession{Token: tokenDigest(token), AMR: amr, Browser: req.Agent, Network: req.Place},
+		Session:  storage.LoginSession{Token: tokenDigest(token), AMR: amr, Browser: req.Agent, Network: req.place()},
 		Idle:     min(snap.LoginIdleLifetime, absolute),
 		Absolute: absolute,
 		Replaces: replaced,
@@ -105,6 +105,7 @@ func (p *Provider) SignInWithPassword(ctx context.Context, req Request, id, user
 func pageError(err error) *Error {
 	refusal := AsError(err)
 	if e, ok := errors.AsType[*accounts.Error](err); ok {
+		refusal.Form = true
 		switch e.Kind {
 		case accounts.WrongCredentials, accounts.InvalidInput:
 			refusal.Message = msgPagePassword

@@ -88,6 +88,8 @@ func FuzzDecodeFamily(f *testing.F) {
 	sample := sampleFamily()
 	f.Add(EncodeFamily(&sample))
 	f.Add(EncodeFamily(&Family{}))
+	browser := sampleBrowserFamily()
+	f.Add(EncodeFamily(&browser))
 	f.Add([]byte{familyVersion, 0x80, 0x00})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		family, err := DecodeFamily(sample.ID, data)

@@ -27,6 +27,7 @@ type Metrics struct {
 	reloads      *prometheus.CounterVec
 	reloadedAt   prometheus.Gauge
 	limits       *prometheus.CounterVec
+	logins       *prometheus.CounterVec
 	connections  *prometheus.CounterVec
 	grantTypeSet map[string]bool
 }
@@ -58,6 +59,8 @@ func NewMetrics(grantTypes []string) *Metrics {
 			Help: "When the configuration in force was applied."}),
 		limits: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "wxidp", Name: "limited_requests_total",
 			Help: "Requests answered with 429, by the limit that was reached."}, []string{"limit"}),
+		logins: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "wxidp", Name: "logins_total",
+			Help: "Sign-ins of browsers by method (password or scan) and result (ok or the OAuth error)."}, []string{"method", "result"}),
 		connections: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "wxidp", Name: "refused_connections_total",
 			Help: "Connections closed at once, by the limit that was reached (total or per_ip)."}, []string{"limit"}),
 		grantTypeSet: make(map[string]bool),
@@ -68,7 +71,7 @@ func NewMetrics(grantTypes []string) *Metrics {
 	m.reloads.WithLabelValues("applied")
 	m.reloads.WithLabelValues("refused")
 	m.reloadedAt.SetToCurrentTime()
-	m.registry.MustRegister(m.tokens, m.requests, m.weChat, m.verifier, m.commits, m.commitSize, m.reloads, m.reloadedAt, m.limits, m.connections,
+	m.registry.MustRegister(m.tokens, m.requests, m.weChat, m.verifier, m.commits, m.commitSize, m.reloads, m.reloadedAt, m.limits, m.logins, m.connections,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
 	return m
 }
@@ -113,6 +116,8 @@ func (m *Metrics) ConnectionRefused(limit string) { m.connections.WithLabelValue
 
 // limited records a 429; the names of limits are our own words.
 func (m *Metrics) limited(limit string) { m.limits.WithLabelValues(limit).Inc() }
+
+func (m *Metrics) login(method, result string) { m.logins.WithLabelValues(method, result).Inc() }
 
 func (m *Metrics) token(grantType, result string, elapsed time.Duration) {
 	if !m.grantTypeSet[grantType] {

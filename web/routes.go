@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"net/http"
 	"net/http/pprof"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 
 	"github.com/wxidp/wxidp/provider"
+	"github.com/wxidp/wxidp/web/pages"
 )
 
 // Public is the handler of the public listener: every route of the issuer.
@@ -33,6 +35,7 @@ func (s *Server) Public() http.Handler {
 	} {
 		r.Post(at(path), s.form(s.limitedFailures(s.serveWeChatData(path))))
 	}
+	s.pages(r, at)
 	r.Get(at(pathWeChatEvents), s.limited(s.serveEventTrial))
 	r.Post(at(pathWeChatEvents), s.limited(s.serveEvent))
 	// RFC 8414 §3.1 puts the issuer's path behind the well-known one.
@@ -40,9 +43,41 @@ func (s *Server) Public() http.Handler {
 	return r
 }
 
+// pages are the routes of browsers.
+func (s *Server) pages(r chi.Router, at func(string) string) {
+	get(r, at(provider.PathAuthorize), s.page(s.serveAuthorize))
+	r.Post(at(provider.PathAuthorize), s.page(s.servePostedAuthorize))
+	r.Post(at(provider.PathPushed), s.limited(s.form(s.servePushed)))
+	get(r, at(pathSignIn), s.page(s.serveSignIn))
+	r.Post(at(pathSignIn+"/password"), s.pageForm(s.servePassword))
+	r.Post(at(pathSignIn+"/scan"), s.pageForm(s.serveNewScan))
+	r.Post(at(pathSignIn+"/finish"), s.pageForm(s.serveFinish))
+	r.Get(at(pathSignIn+"/state"), s.limited(s.endpoint(s.serveScanState)))
+	r.Get(at(pathSignIn+"/events"), s.limited(s.endpoint(s.serveScanEvents)))
+	for button, do := range map[string]func(context.Context, provider.Request, string) (provider.Next, error){
+		"/allow": s.Provider.Allow, "/deny": s.Provider.Deny, "/cancel": s.Provider.Deny,
+		"/continue": s.Provider.Continue, "/switch": s.Provider.Switch,
+	} {
+		r.Post(at(pathSignIn+button), s.serveStep(do))
+	}
+	get(r, at(provider.PathDeviceVerification), s.page(s.serveDevice))
+	r.Post(at(provider.PathDeviceVerification), s.pageForm(s.serveDeviceCode))
+	get(r, at(provider.PathAccount), s.page(s.serveAccountPage))
+	for button, do := range map[string]func(context.Context, provider.Request, string) (bool, error){
+		"/end-login": s.Provider.EndLogin, "/end-sign-in": s.Provider.EndSignIn, "/revoke-consent": s.Provider.RevokeConsent,
+	} {
+		r.Post(at(provider.PathAccount+button), s.serveAccountChange(do))
+	}
+	r.Post(at(provider.PathAccount+"/sign-out"), s.serveSignOut(false))
+	r.Post(at(provider.PathAccount+"/sign-out-everywhere"), s.serveSignOut(true))
+	get(r, at("/scan"), s.page(s.serveScanLanding))
+	get(r, at(pages.AssetsPath+"{name}"), s.serveAsset)
+	get(r, "/{name:[A-Za-z0-9_-]+\\.txt}", s.serveVerification)
+}
+
 // middleware is what every request of the public listener goes through.
 func (s *Server) middleware(r chi.Router) {
-	r.Use(s.clientIP(), s.warnForwarded, s.identify, s.measure, s.recoverPanics)
+	r.Use(s.clientIP(), s.warnForwarded, s.identify, s.measure, s.recoverPanics, s.crossOrigin, s.dpopNonce)
 }
 
 // Admin is the handler of the admin listener: health and metrics for anybody

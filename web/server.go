@@ -38,6 +38,8 @@ type Options struct {
 	Data         Data
 	ClientExists func(clientID string) bool
 
+	Site Site
+
 	// TrustedProxies may speak for other addresses in X-Forwarded-For. Empty:
 	// nobody may.
 	TrustedProxies []netip.Prefix
@@ -51,6 +53,9 @@ type Options struct {
 type Server struct {
 	Options
 	pathPrefix string // of the issuer, "" or "/x"
+	origin     string // of the issuer (RFC 6454 §6.2)
+	secure     bool   // the issuer is on https
+	site       atomic.Pointer[site]
 	metadata   atomic.Pointer[metadata]
 	adminHash  atomic.Pointer[[sha256.Size]byte] // of the admin token; nil: none
 	perIP      *limit.Limiter
@@ -67,12 +72,19 @@ func New(opts Options) (*Server, error) {
 	s := &Server{
 		Options:    opts,
 		pathPrefix: strings.TrimSuffix(issuer.EscapedPath(), "/"),
+		origin:     issuer.Scheme + "://" + issuer.Host,
+		secure:     issuer.Scheme == "https",
 		perIP:      limit.New(limit.Rate{}, 1<<17),
 		adminFails: limit.New(limit.Rate{PerMinute: 10, Burst: 10}, 1<<12),
 	}
 	if _, err := s.currentMetadata(); err != nil {
 		return nil, fmt.Errorf("discovery document: %w", err)
 	}
+	show, err := s.PrepareSite(opts.Site)
+	if err != nil {
+		return nil, err
+	}
+	show()
 	s.SetAdminToken(opts.AdminToken)
 	s.SetRequestLimit(opts.RequestsPerIPPerMinute)
 	return s, nil

@@ -1,7 +1,9 @@
 package bolt
 
 import (
+	"bytes"
 	"testing"
+	"time"
 
 	bbolt "go.etcd.io/bbolt"
 
@@ -73,7 +75,97 @@ func checkPeople(t *testing.T, store storage.Store) {
 			return nil
 		})
 	})
+	if err == nil {
+		err = s.db.View(func(btx *bbolt.Tx) error { return checkLogins(t, txn{Tx: btx}) })
+	}
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// checkLogins holds the same of all rows about browsers, and that every row
+// that expires is looked at no later than that.
+func checkLogins(t *testing.T, tx txn) error {
+	t.Helper()
+	looks := map[string]int64{} // kind and key -> second of the first look
+	err := tx.Bucket(bucketExpiry).ForEach(func(entry, _ []byte) error {
+		second, kind, key, ok := parseExpiryKey(entry)
+		if name := string(kind) + string(key); !ok {
+			t.Errorf("expiry entry %x", entry)
+		} else if old, seen := looks[name]; !seen || second < old {
+			looks[name] = second
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	look := func(kind byte, key []byte, expires time.Time) {
+		if second, ok := looks[string(kind)+string(key)]; !ok || second > expires.Unix()+1 {
+			t.Errorf("a row of kind %c that expires at %v is looked at in second %d, %v", kind, expires, second, ok)
+		}
+	}
+	logins, tokens := 0, 0
+	err = tx.Bucket(bucketLogins).ForEach(func(id, data []byte) error {
+		login, err := storage.DecodeLogin(storage.LoginID(id), data)
+		if err != nil {
+			return err
+		}
+		logins++
+		key, mark := loginByUserRow(login.UserID, login.ID)
+		if got := tx.Bucket(bucketLoginsByUser).Get(key); !bytes.Equal(got, mark) {
+			t.Errorf("login session %+v is not found by its user: %x", login, got)
+		}
+		if !login.Token.IsZero() {
+			tokens++
+			if got := tx.Bucket(bucketLoginTokens).Get(login.Token[:]); !bytes.Equal(got, id) {
+				t.Errorf("login session %+v is not found by its token: %x", login, got)
+			}
+		}
+		look(kindLogin, id, login.ExpiresAt)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if n := tx.Bucket(bucketLoginsByUser).Stats().KeyN; n != logins {
+		t.Errorf("%d login sessions by user, want %d", n, logins)
+	}
+	if n := tx.Bucket(bucketLoginTokens).Stats().KeyN; n != tokens {
+		t.Errorf("%d tokens, want %d", n, tokens)
+	}
+	for kind, bucket := range map[byte][]byte{kindCode: bucketCodes, kindState: bucketStates} {
+		err := tx.Bucket(bucket).ForEach(func(key, data []byte) error {
+			look(kind, key, micros(data))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	due := 0
+	err = tx.Bucket(bucketLogouts).ForEach(func(id, data []byte) error {
+		notice, err := storage.DecodeLogout(storage.LogoutID(id), data)
+		if due++; err == nil && tx.Bucket(bucketLogoutsDue).Get(logoutDueKey(&notice)) == nil {
+			t.Errorf("notice %+v is never due", notice)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if n := tx.Bucket(bucketLogoutsDue).Stats().KeyN; n != due {
+		t.Errorf("%d notices are due some time, want %d", n, due)
+	}
+	return tx.Bucket(bucketConsents).ForEach(func(id, data []byte) error {
+		user, found, err := getUser(tx, string(id))
+		if err != nil || !found || user.Retired {
+			t.Errorf("consents of user %s: found %v, %+v, %v", id, found, user, err)
+		}
+		list, err := storage.DecodeConsents(data)
+		if len(list) == 0 {
+			t.Error("a row of no consents")
+		}
+		return err
+	})
 }

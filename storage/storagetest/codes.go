@@ -109,7 +109,7 @@ func (s *suite) redeemOK() {
 	if got := s.wantLogin("a", login.ID).Participants; !slices.Equal(got, []storage.Participant{{ClientID: clientID, FamilyID: f.ID}}) {
 		s.Errorf("participants %+v", got)
 	}
-	if got := s.familyPages(login.UserID, 10); !slices.Equal(got, []string{f.ID.String()}) {
+	if got := s.familyPages(login.UserID, 10); !slices.Equal(got, []string{string(f.ID[:])}) {
 		s.Errorf("families of the user %v", got)
 	}
 	s.wantRotate(f.ID, 0, 0, storage.RotateOK)

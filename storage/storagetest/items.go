@@ -247,6 +247,33 @@ func (s *suite) calls(ctx context.Context, f storage.Family) map[string]func() e
 		"DeleteExpired":   func() error { _, _, err := st.DeleteExpired(ctx, 1); return err },
 		"Rewrap":          func() error { _, _, err := st.Rewrap(ctx, "", 1); return err },
 		"Ping":            func() error { return st.Ping(ctx) },
+
+		"StartLogin": func() error {
+			_, err := st.StartLogin(ctx, storage.LoginStart{
+				Account: storage.Binding{UserID: f.UserID}, Session: storage.LoginSession{Token: digest("t")}, Absolute: long,
+			})
+			return err
+		},
+		"Login":      func() error { _, err := st.Login(ctx, digest("t")); return err },
+		"TouchLogin": func() error { return st.TouchLogin(ctx, storage.NewLoginID(), long) },
+		"EndLogin":   func() error { _, err := st.EndLogin(ctx, storage.NewLoginID(), nil); return err },
+		"PageLogins": func() error { _, _, err := st.PageLogins(ctx, f.UserID, "", 1); return err },
+		"IssueCode": func() error {
+			_, err := st.IssueCode(ctx, storage.CodeIssue{Code: digest("c"), Grant: storage.Grant{UserID: f.UserID}, Lifetime: long})
+			return err
+		},
+		"Redeem": func() error {
+			_, err := st.Redeem(ctx, storage.Redemption{Code: digest("c"), Grant: &storage.Grant{UserID: f.UserID}})
+			return err
+		},
+		"Consents":      func() error { _, err := st.Consents(ctx, f.UserID); return err },
+		"RevokeConsent": func() error { _, err := st.RevokeConsent(ctx, f.UserID, clientID); return err },
+		"PutState":      func() error { _, err := st.PutState(ctx, storage.StateTicket, digest("k"), nil, long); return err },
+		"State":         func() error { _, err := st.State(ctx, storage.StateTicket, digest("k")); return err },
+		"SwapState":     func() error { _, err := st.SwapState(ctx, storage.StateTicket, digest("k"), 1, nil); return err },
+		"DueLogouts":    func() error { _, err := st.DueLogouts(ctx, 1); return err },
+		"SettleLogouts": func() error { return st.SettleLogouts(ctx, nil) },
+		"QueueLogouts":  func() error { return st.QueueLogouts(ctx, make([]storage.LogoutNotice, 1)) },
 	}
 }
 

@@ -21,7 +21,7 @@ func (s *suite) model() {
 	const seed = 20260101
 	m := &model{suite: s, rand: rand.New(rand.NewPCG(seed, seed)), users: map[string]*modelUser{}}
 	ops := []func(){
-		m.signIn, m.signIn,
+		m.signIn, m.signIn, m.browse, m.endLogin,
 		m.rotate, m.rotate, m.rotate, m.rotate, m.rotate, m.rotate, m.rotate, m.rotate, m.rotate, m.rotate,
 		m.check, m.check, m.check, m.advance, m.advance, m.advance, m.advance,
 		m.revokeFamily, m.revokeUser, m.setDisabled, m.gc,
@@ -67,7 +67,8 @@ type modelFamily struct {
 	idleEnd    time.Time
 	end        time.Time
 	revoked    bool
-	endings    int // of the user at creation
+	endings    int         // of the user at creation
+	login      *modelLogin // nil: of no browser, or offline
 }
 
 func (f *modelFamily) expired() bool {
@@ -82,6 +83,7 @@ type model struct {
 	people   [modelPeople]string // user ids
 	users    map[string]*modelUser
 	families []*modelFamily
+	logins   []*modelLogin
 	seen     [16]int
 }
 
@@ -155,6 +157,9 @@ func (m *model) rotate() {
 		f.generation++
 		f.rotated = storage.RoundTime(time.Now())
 		f.idleEnd = f.rotated.Add(modelIdle)
+		if f.end.Before(f.idleEnd) {
+			f.idleEnd = f.end
+		}
 	case storage.RotateReused:
 		f.revoked = true
 		if got.SuccessorUsed != (f.generation-in.Generation > 1) {
@@ -179,7 +184,7 @@ func (m *model) judge(f *modelFamily, in storage.Rotation) storage.RotateVerdict
 		return storage.RotateExpired
 	case f.user.disabled:
 		return storage.RotateUserDisabled
-	case f.endings < f.user.endings:
+	case f.endings < f.user.endings, f.login.over():
 		return storage.RotateRevoked
 	case in.Generation == f.generation:
 		return storage.RotateOK
@@ -198,7 +203,7 @@ func (m *model) check() {
 	}
 	res, err := m.store.CheckAccess(m.Context(), storage.AccessCheck{FamilyID: f.id})
 	m.must(err)
-	active := !f.revoked && !f.expired() && !f.user.disabled && f.endings == f.user.endings
+	active := !f.revoked && !f.expired() && !f.user.disabled && f.endings == f.user.endings && !f.login.over()
 	if active != (res.Verdict == storage.AccessActive) {
 		m.Fatalf("CheckAccess verdict %d, want active %v", res.Verdict, active)
 	}
@@ -231,7 +236,7 @@ func (m *model) revokeFamily() {
 	if !found && !f.expired() {
 		m.Fatal("a live family was not found")
 	}
-	if f.endings == f.user.endings {
+	if f.endings == f.user.endings && !f.login.over() {
 		f.revoked = true // otherwise it had ended before
 	}
 }

@@ -1,0 +1,266 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/wxidp/wxidp/accounts"
+	"github.com/wxidp/wxidp/storage"
+)
+
+// maxListedSignIns bounds what the account page lists of each kind.
+const maxListedSignIns = 200
+
+// AccountView is what the account page shows to the user it is about.
+type AccountView struct {
+	Name       string
+	Username   string
+	Phone      string // masked
+	Identities []AccountIdentity
+	Logins     []AccountLogin
+	SignIns    []AccountSignIn
+	Consents   []AccountConsent
+}
+
+// AccountIdentity is a WeChat identity of the user.
+type AccountIdentity struct {
+	AppID    string
+	LinkedAt time.Time
+}
+
+// AccountLogin is a browser that the user is signed in with.
+type AccountLogin struct {
+	ID      string
+	Browser string
+	Network string
+	Since   time.Time
+	Current bool
+}
+
+// AccountSignIn is a refresh-token family of the user.
+type AccountSignIn struct {
+	ID       string
+	Client   string
+	Since    time.Time
+	LastUsed time.Time
+}
+
+// AccountConsent is what the user has agreed to.
+type AccountConsent struct {
+	ClientID string
+	Client   string
+	Scope    []string
+	Since    time.Time
+}
+
+// Account returns what the account page shows; nil where nobody is signed in
+// with the browser.
+func (p *Provider) Account(ctx context.Context, req Request) (*AccountView, error) {
+	login, err := p.login(ctx, req)
+	if err != nil || login == nil {
+		return nil, err
+	}
+	user, err := p.store.User(ctx, login.UserID)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, nil // erased at this moment
+	}
+	if err != nil {
+		return nil, err
+	}
+	view := &AccountView{Name: user.Profile.Nickname, Username: user.Username, Phone: accounts.MaskPhone(user.Phone)}
+	for _, gather := range []func(context.Context, *storage.LoginSession, *AccountView) error{
+		p.gatherIdentities, p.gatherLogins, p.gatherSignIns, p.gatherConsents,
+	} {
+		if err := gather(ctx, login, view); err != nil {
+			return nil, err
+		}
+	}
+	return view, nil
+}
+
+func (p *Provider) gatherIdentities(ctx context.Context, login *storage.LoginSession, view *AccountView) error {
+	identities, err := p.store.Identities(ctx, login.UserID)
+	for _, identity := range identities {
+		view.Identities = append(view.Identities, AccountIdentity{AppID: identity.AppID, LinkedAt: identity.LinkedAt})
+	}
+	return unlessGone(err)
+}
+
+func (p *Provider) gatherLogins(ctx context.Context, current *storage.LoginSession, view *AccountView) error {
+	return p.eachLogin(ctx, current.UserID, func(login storage.LoginSession) error {
+		if len(view.Logins) < maxListedSignIns {
+			view.Logins = append(view.Logins, AccountLogin{
+				ID: login.ID.String(), Browser: login.Browser, Network: login.Network, Since: login.CreatedAt, Current: login.ID == current.ID,
+			})
+		}
+		return nil
+	})
+}
+
+// eachLogin calls do for each live login session of a user.
+func (p *Provider) eachLogin(ctx context.Context, userID string, do func(storage.LoginSession) error) error {
+	after := ""
+	for {
+		page, next, err := p.store.PageLogins(ctx, userID, after, storage.MaxPage)
+		if err != nil {
+			return err
+		}
+		for _, login := range page {
+			if err := do(login); err != nil {
+				return err
+			}
+		}
+		if next == "" {
+			return nil
+		}
+		after = next
+	}
+}
+
+// gatherSignIns lists the sign-ins of apps and devices that are live, the
+// newest last, as far as one look at the store finds them.
+func (p *Provider) gatherSignIns(ctx context.Context, login *storage.LoginSession, view *AccountView) error {
+	snap := p.settings()
+	now := time.Now()
+	after := ""
+	for len(view.SignIns) < maxListedSignIns {
+		page, next, err := p.store.PageFamilies(ctx, login.UserID, after, storage.MaxPage)
+		if err != nil {
+			return err
+		}
+		for _, family := range page {
+			client := snap.client(family.ClientID)
+			if client == nil || !family.RevokedAt.IsZero() || family.ExpiredAt(now) {
+				continue
+			}
+			view.SignIns = append(view.SignIns, AccountSignIn{
+				ID: family.ID.String(), Client: client.title(), Since: family.CreatedAt, LastUsed: family.RotatedAt,
+			})
+		}
+		if next == "" {
+			break
+		}
+		after = next
+	}
+	return nil
+}
+
+func (p *Provider) gatherConsents(ctx context.Context, login *storage.LoginSession, view *AccountView) error {
+	snap := p.settings()
+	consents, err := p.store.Consents(ctx, login.UserID)
+	for _, consent := range consents {
+		if client := snap.client(consent.ClientID); client != nil {
+			view.Consents = append(view.Consents, AccountConsent{
+				ClientID: client.ID, Client: client.title(), Scope: consent.Scope, Since: consent.GrantedAt,
+			})
+		}
+	}
+	return unlessGone(err)
+}
+
+// unlessGone is err, but for a user who was erased at this moment.
+func unlessGone(err error) error {
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// EndLogin ends one of the user's own login sessions. ended is false where
+// nobody is signed in with the browser.
+func (p *Provider) EndLogin(ctx context.Context, req Request, id string) (ended bool, err error) {
+	login, err := p.login(ctx, req)
+	if err != nil || login == nil {
+		return false, err
+	}
+	wanted, ok := storage.ParseLoginID(id)
+	if !ok {
+		return true, nil
+	}
+	return true, p.eachLogin(ctx, login.UserID, func(own storage.LoginSession) error {
+		if own.ID != wanted {
+			return nil
+		}
+		return p.endLogin(ctx, req, own, "user")
+	})
+}
+
+// endLogin ends a login session and tells its clients.
+func (p *Provider) endLogin(ctx context.Context, req Request, login storage.LoginSession, reason string) error {
+	found, err := p.store.EndLogin(ctx, login.ID, p.settings().notified())
+	if err != nil {
+		return err
+	}
+	if found {
+		p.wakeLogouts()
+		p.info(ctx, req, "login.ended", slog.String("sub", login.UserID), slog.String("reason", reason))
+	}
+	return nil
+}
+
+// EndSignIn ends one of the user's own sign-ins at a client.
+func (p *Provider) EndSignIn(ctx context.Context, req Request, id string) (ended bool, err error) {
+	login, err := p.login(ctx, req)
+	if err != nil || login == nil {
+		return false, err
+	}
+	familyID, ok := storage.ParseFamilyID(id)
+	if !ok {
+		return true, nil
+	}
+	family, err := p.store.Family(ctx, familyID)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && family.UserID != login.UserID {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if _, err := p.store.RevokeFamily(ctx, familyID, "user"); err != nil {
+		return false, err
+	}
+	p.info(ctx, req, "sign_in.ended", slog.String("sub", login.UserID), slog.String("client_id", family.ClientID), slog.String("sid", id))
+	client := p.settings().client(family.ClientID)
+	if client == nil || client.BackchannelLogoutURI == "" || family.LoginID.IsZero() {
+		return true, nil
+	}
+	err = p.store.QueueLogouts(ctx, []storage.LogoutNotice{{
+		ID: storage.NewLogoutID(), ClientID: client.ID, UserID: family.UserID, FamilyID: family.ID, EndedAt: time.Now(),
+	}})
+	p.wakeLogouts()
+	return true, err
+}
+
+// RevokeConsent forgets what the user has agreed to for a client and ends the
+// user's sign-ins there.
+func (p *Provider) RevokeConsent(ctx context.Context, req Request, clientID string) (ended bool, err error) {
+	login, err := p.login(ctx, req)
+	if err != nil || login == nil {
+		return false, err
+	}
+	found, err := p.store.RevokeConsent(ctx, login.UserID, clientID)
+	if found {
+		p.info(ctx, req, "consent.revoked", slog.String("sub", login.UserID), slog.String("client_id", clientID))
+	}
+	return true, unlessGone(err)
+}
+
+// SignOut ends the browser's login session, or with everywhere all sign-ins of
+// the user: of browsers, apps and devices.
+func (p *Provider) SignOut(ctx context.Context, req Request, everywhere bool) error {
+	login, err := p.login(ctx, req)
+	if err != nil || login == nil {
+		return err
+	}
+	if !everywhere {
+		return p.endLogin(ctx, req, *login, "user")
+	}
+	err = p.eachLogin(ctx, login.UserID, func(own storage.LoginSession) error {
+		return p.endLogin(ctx, req, own, "everywhere")
+	})
+	if err != nil {
+		return err
+	}
+	return unlessGone(p.store.RevokeUser(ctx, login.UserID, "signed_out_everywhere"))
+}
