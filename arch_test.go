@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 	"internal/secret":     {},
 	"internal/seal":       {},
 	"internal/limit":      {},
+	"internal/outbound":   {},
 	"bench":               {"keys", "storage", "storage/bolt", "wechat", "wechat/simulator", "internal/*"},
 }
 

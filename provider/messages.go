@@ -175,6 +175,9 @@ var (
 	msgTokenMissing = Message{
 		"The form parameter token is missing.",
 		"缺少表单参数 token。"}
+	msgLogoutClient = Message{
+		"client_id is not the client that the ID Token in id_token_hint was issued to. Send both of one client, or leave client_id out.",
+		"client_id 与 id_token_hint 中 ID Token 所属的客户端不一致。请传同一客户端的两个参数，或不传 client_id。"}
 	msgIntrospectionForbidden = Message{
 		"This client may not introspect tokens. The operator sets introspection: true for it.",
 		"该客户端没有 introspection 权限，请由运维人员为其设置 introspection: true。"}

@@ -10,6 +10,7 @@ package provider
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -73,7 +74,8 @@ type Logout struct {
 	Timeout         time.Duration  // of one delivery
 }
 
-// Options are the parts that a Provider is made of. All are required.
+// Options are the parts that a Provider is made of. All are required but
+// ObserveLogout and LogoutRootCAs.
 type Options struct {
 	Issuer string // the iss claim; no trailing slash
 	Store  storage.Store
@@ -89,6 +91,13 @@ type Options struct {
 	QRCodes  QRCodeMaker
 	Settings Settings
 	Logger   *slog.Logger
+
+	// ObserveLogout is called once per logout token sent to a client. outcome
+	// is "ok", "refused" or what kept it from arriving. It must not block.
+	ObserveLogout func(outcome string, elapsed time.Duration)
+	// LogoutRootCAs verify the certificates of clients that are told of
+	// logouts. nil: the system's.
+	LogoutRootCAs *x509.CertPool
 }
 
 // Provider decides requests. It is safe for concurrent use.
@@ -106,6 +115,7 @@ type Provider struct {
 	custody   *accounts.Custody
 	qrCodes   QRCodeMaker
 	tickets   *ticketDesk
+	logouts   logouts
 	current   atomic.Pointer[snapshot]
 
 	authFailures *limit.Limiter
@@ -158,6 +168,7 @@ func New(opts Options) (*Provider, error) {
 		misses:       limit.New(limit.Rate{}, 1<<12),
 		weChatData:   limit.New(limit.Rate{}, 1<<16),
 	}
+	p.logouts = p.newLogouts(opts)
 	proof := &proofGrants{p: p, byType: make(map[string]grants.Grant)}
 	for _, grant := range opts.Grants {
 		if proof.byType[grant.Type()] != nil {

@@ -70,6 +70,9 @@ func (s *Server) pages(r chi.Router, at func(string) string) {
 	}
 	r.Post(at(provider.PathAccount+"/sign-out"), s.serveSignOut(false))
 	r.Post(at(provider.PathAccount+"/sign-out-everywhere"), s.serveSignOut(true))
+	r.Get(at(provider.PathEndSession), s.page(s.serveEndSession)) // not by HEAD, which must end nothing
+	r.Post(at(provider.PathEndSession), s.page(s.servePostedEndSession))
+	r.Post(at(provider.PathEndSessionConfirm), s.pageForm(s.serveEndSessionConfirm))
 	get(r, at("/scan"), s.page(s.serveScanLanding))
 	get(r, at(pages.AssetsPath+"{name}"), s.serveAsset)
 	get(r, "/{name:[A-Za-z0-9_-]+\\.txt}", s.serveVerification)

@@ -1,3 +1,0 @@
-package provider
-
-func (p *Provider) wakeLogouts() {}
