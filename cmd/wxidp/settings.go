@@ -26,21 +26,14 @@ func guardRates(c *config.Config) accounts.GuardRates {
 	}
 }
 
-// keySettings lets keys be published as long as the longest-lived token of any
-// client.
 func keySettings(c *config.Config) keys.Settings {
-	settings := keys.Settings{
+	return keys.Settings{
 		RotateEvery:     c.Keys.RotateEvery,
 		PublishAhead:    c.Keys.PublishAhead,
-		TokenLifetime:   max(c.Tokens.AccessTokenLifetime, c.Tokens.IDTokenLifetime),
-		RefreshLifetime: c.Tokens.RefreshTokenAbsoluteLifetime,
+		TokenLifetime:   c.LongestTokenLifetime(),
+		RefreshLifetime: c.LongestRefreshLifetime(),
 		EdDSA:           c.Keys.EdDSA,
 	}
-	for _, client := range c.Clients {
-		settings.TokenLifetime = max(settings.TokenLifetime, client.AccessTokenLifetime, client.IDTokenLifetime)
-		settings.RefreshLifetime = max(settings.RefreshLifetime, client.RefreshTokenAbsoluteLifetime)
-	}
-	return settings
 }
 
 func weChatApps(c *config.Config) []wechat.App {
