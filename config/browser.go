@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"net/url"
 	"time"
 )
 
@@ -99,4 +100,11 @@ type BackchannelLogout struct {
 	AllowedNetworks []netip.Prefix `mapstructure:"allowed_networks"`
 	// Timeout is the limit of one delivery: 100ms to 30s. Default 5s.
 	Timeout time.Duration `mapstructure:"timeout"`
+}
+
+// OnLoopback reports whether the issuer is on this machine alone, as it is in
+// development.
+func (c *Config) OnLoopback() bool {
+	issuer, err := url.Parse(c.Issuer)
+	return err == nil && loopbackHost(issuer.Hostname())
 }

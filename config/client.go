@@ -136,8 +136,9 @@ type Client struct {
 	// authorization_code. Default false.
 	RequirePushedAuthorizationRequests bool `mapstructure:"require_pushed_authorization_requests"`
 	// Consent is ask or skip: whether people are asked, once, what the client
-	// may see. skip is for the operator's own, first-party clients. Default
-	// ask.
+	// may see. skip is for the operator's own, first-party clients; leave ask
+	// where redirect_uris are not https, since other apps on a device can claim
+	// those (RFC 8252 §8.6). Default ask.
 	Consent string `mapstructure:"consent"`
 	// DefaultMaxAge makes people sign in anew at the issuer where their last
 	// sign-in is older and the request names no max_age (OpenID Connect
@@ -222,4 +223,24 @@ func commonHost(uris []string) string {
 		common = u.Hostname()
 	}
 	return common
+}
+
+// LongestTokenLifetime is that of the access tokens and ID Tokens which live
+// longest, whatever the client: so long must a key that signed stay published.
+func (c *Config) LongestTokenLifetime() time.Duration {
+	longest := max(c.Tokens.AccessTokenLifetime, c.Tokens.IDTokenLifetime)
+	for i := range c.Clients {
+		longest = max(longest, c.Clients[i].AccessTokenLifetime, c.Clients[i].IDTokenLifetime)
+	}
+	return longest
+}
+
+// LongestRefreshLifetime is that of the refresh tokens which can live longest,
+// whatever the client.
+func (c *Config) LongestRefreshLifetime() time.Duration {
+	longest := c.Tokens.RefreshTokenAbsoluteLifetime
+	for i := range c.Clients {
+		longest = max(longest, c.Clients[i].RefreshTokenAbsoluteLifetime)
+	}
+	return longest
 }

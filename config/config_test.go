@@ -309,6 +309,17 @@ func TestEveryKeyOutsideListsHasItsVariable(t *testing.T) {
 	}
 }
 
+func TestLongestLifetimes(t *testing.T) {
+	c := Default()
+	if token, refresh := c.LongestTokenLifetime(), c.LongestRefreshLifetime(); token != time.Hour || refresh != 4320*time.Hour {
+		t.Errorf("without clients: %s, %s", token, refresh)
+	}
+	c.Clients = []Client{{AccessTokenLifetime: 3 * time.Hour, RefreshTokenAbsoluteLifetime: time.Hour}, {IDTokenLifetime: 2 * time.Hour, RefreshTokenAbsoluteLifetime: 5000 * time.Hour}}
+	if token, refresh := c.LongestTokenLifetime(), c.LongestRefreshLifetime(); token != 3*time.Hour || refresh != 5000*time.Hour {
+		t.Errorf("with clients: %s, %s", token, refresh)
+	}
+}
+
 func TestMasterKeys(t *testing.T) {
 	f := newFolder(t)
 	loaded, err := f.load(issuerLine + "master_key_file: master.key\n")

@@ -203,9 +203,14 @@ func TestInitFileLoads(t *testing.T) {
 		})
 	}
 	demo := f.mustLoad(string(InitFile(InitParams{AppSecretFile: f.path("secret"), OpenPlatform: "main", IntrospectionSecretFile: f.path("strong"),
-		Demo: &InitDemo{AppID: "wx2", AppSecretFile: f.path("secret"), ClientID: "second"}})), exampleEnv...)
-	if len(demo.WeChat.Apps) != 2 || demo.WeChat.Apps[1].OpenPlatform != "main" || len(demo.Clients) != 3 || demo.Clients[1].WeChatAppID != "wx2" {
+		Demo: &InitDemo{AppID: "wx2", AppSecretFile: f.path("secret"), ClientID: "second", WebSecretFile: f.path("strong")}})), exampleEnv...)
+	if len(demo.WeChat.Apps) != 2 || demo.WeChat.Apps[1].OpenPlatform != "main" || len(demo.Clients) != 5 || demo.Clients[1].WeChatAppID != "wx2" ||
+		demo.Scan.AppID != demo.Clients[0].WeChatAppID || !slices.Contains(demo.Clients[0].Scopes, ScopeDeviceApprove) || len(demo.Clients[2].SecretHashes) != 1 {
 		t.Errorf("the demonstration: %+v", demo)
+	}
+	demo = f.mustLoad(string(InitFile(InitParams{AppSecretFile: f.path("secret"), Demo: &InitDemo{AppID: "wx2", AppSecretFile: f.path("secret"), ClientID: "second"}})), exampleEnv...)
+	if len(demo.Clients) != 3 {
+		t.Errorf("the demonstration without a web application: %+v", demo.Clients)
 	}
 	// What looks like YAML in a parameter stays a value.
 	if _, err := f.load(string(InitFile(InitParams{ClientID: "a\n    introspection: true"})), exampleEnv...); err == nil {
