@@ -57,12 +57,12 @@ func (d *desk) approveOnPhone(h *handset, device deviceGranted) {
 // approveInBrowser is what the page does once a person has typed the code.
 func (d *desk) approveInBrowser(h *handset, device deviceGranted) {
 	d.t.Helper()
-	found, err := d.deviceByUserCode(context.Background(), browser("b1"), strings.ToLower(device.UserCode))
+	found, err := d.deviceByUserCode(context.Background(), screen("b1"), strings.ToLower(device.UserCode))
 	if err != nil {
 		d.t.Fatalf("user code: %v", err)
 	}
 	by := approver{ID: h.subject, AuthTime: time.Now().Add(-time.Hour).Unix(), AMR: []string{"pwd"}}
-	if err := d.approveDevice(context.Background(), browser("b1"), found.Key, by); err != nil {
+	if err := d.approveDevice(context.Background(), screen("b1"), found.Key, by); err != nil {
 		d.t.Fatalf("approval: %v", err)
 	}
 }
@@ -129,14 +129,14 @@ func TestDeviceApprovedInBrowser(t *testing.T) {
 	ann := d.handset("ann")
 	device := d.authorizeDevice("radio", "audience", "api")
 	for _, typed := range []string{device.UserCode, strings.ToLower(device.UserCode), strings.ReplaceAll(device.UserCode, "-", ""), " " + device.UserCode + " "} {
-		found, err := d.deviceByUserCode(context.Background(), browser("b1"), typed)
+		found, err := d.deviceByUserCode(context.Background(), screen("b1"), typed)
 		if err != nil || found.Client.ID != "radio" || found.UserCode != device.UserCode || found.Place != "192.0.2.*" || !slices.Equal(found.Scope, []string{"openid"}) ||
 			time.Until(found.ExpiresAt) < 9*time.Minute || time.Since(found.StartedAt) > time.Minute {
 			t.Errorf("%q: %+v, %v", typed, found, err)
 		}
 	}
 	d.approveInBrowser(ann, device)
-	_, err := d.deviceByUserCode(context.Background(), browser("b1"), device.UserCode)
+	_, err := d.deviceByUserCode(context.Background(), screen("b1"), device.UserCode)
 	d.answers("the code again", err, http.StatusNotFound, NotFound)
 	tokens, err := d.poll("radio", device.DeviceCode)
 	if err != nil || tokens.Subject != ann.subject || tokens.RefreshToken != "" {
@@ -148,11 +148,11 @@ func TestDeviceApprovedInBrowser(t *testing.T) {
 	}
 
 	device = d.authorizeDevice("radio")
-	found, err := d.deviceByUserCode(context.Background(), browser("b1"), device.UserCode)
+	found, err := d.deviceByUserCode(context.Background(), screen("b1"), device.UserCode)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.refuseDevice(context.Background(), browser("b1"), found.Key, ann.subject); err != nil {
+	if err := d.refuseDevice(context.Background(), screen("b1"), found.Key, ann.subject); err != nil {
 		t.Fatal(err)
 	}
 	_, err = d.poll("radio", device.DeviceCode)
@@ -162,7 +162,7 @@ func TestDeviceApprovedInBrowser(t *testing.T) {
 
 	// A scan cannot be decided as a device.
 	code := d.scan("b1")
-	err = d.approveDevice(context.Background(), browser("b1"), scanKey(code.ID), approver{ID: ann.subject})
+	err = d.approveDevice(context.Background(), screen("b1"), scanKey(code.ID), approver{ID: ann.subject})
 	d.answers("a scan as a device", err, http.StatusGone, TicketExpired)
 	d.state("b1", code, ticketWaiting)
 }
@@ -383,7 +383,7 @@ func TestThreat28DeviceCredentials(t *testing.T) {
 		_, err := ann.see(ticket)
 		d.answers(name+" as ticket", err, http.StatusGone, TicketExpired)
 	}
-	_, err := d.scanState(context.Background(), browser("b1"), device.DeviceCode)
+	_, err := d.scanState(context.Background(), screen("b1"), device.DeviceCode)
 	d.answers("device_code as scan", err, http.StatusNotFound, NotFound)
 	if d.active(device.DeviceCode) {
 		t.Error("device_code as access token")
@@ -403,12 +403,12 @@ func TestThreat58UserCodeGuessing(t *testing.T) {
 	d := newDesk(t, func(s *Settings) { s.TicketMissesPerIPPerMinute = 20 })
 	device := d.authorizeDevice("tv")
 	for i := range 20 {
-		_, err := d.deviceByUserCode(context.Background(), browser("b1"), []string{newUserCode(), "nonsense"}[i%2])
+		_, err := d.deviceByUserCode(context.Background(), screen("b1"), []string{newUserCode(), "nonsense"}[i%2])
 		d.answers("a guess", err, http.StatusNotFound, NotFound)
 	}
-	_, err := d.deviceByUserCode(context.Background(), browser("b2"), device.UserCode)
+	_, err := d.deviceByUserCode(context.Background(), screen("b2"), device.UserCode)
 	d.answers("one guess too many", err, http.StatusTooManyRequests, TemporarilyUnavailable)
-	_, err = d.deviceByUserCode(context.Background(), from(browser("b1"), "198.51.100.1"), device.UserCode)
+	_, err = d.deviceByUserCode(context.Background(), from(screen("b1"), "198.51.100.1"), device.UserCode)
 	d.answers("from elsewhere", err, 200, "")
 }
 
@@ -421,7 +421,7 @@ func TestDeviceOfARemovedClient(t *testing.T) {
 	if err := d.Reload(settings); err != nil {
 		t.Fatal(err)
 	}
-	_, err := d.deviceByUserCode(context.Background(), browser("b1"), device.UserCode)
+	_, err := d.deviceByUserCode(context.Background(), screen("b1"), device.UserCode)
 	d.answers("its user code", err, http.StatusNotFound, NotFound)
 	_, err = d.poll("tv", device.DeviceCode)
 	d.answers("its poll", err, 401, InvalidClient)

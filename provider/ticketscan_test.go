@@ -70,8 +70,8 @@ func newDesk(t testing.TB, edits ...func(*Settings)) *desk {
 	return d
 }
 
-// browser is a request of a browser with this cookie.
-func browser(cookie string) Request {
+// screen is a request of a browser with this cookie.
+func screen(cookie string) Request {
 	req := request("/signin", nil)
 	req.Browser, req.Agent = cookie, "Firefox, Linux"
 	return req
@@ -85,7 +85,7 @@ func from(req Request, address string) Request {
 // scan makes a code for the browser.
 func (d *desk) scan(cookie string) ScanView {
 	d.t.Helper()
-	code, err := d.newScan(context.Background(), browser(cookie), d.settings().client("web"), []string{"openid"})
+	code, err := d.newScan(context.Background(), screen(cookie), d.settings().client("web"), []string{"openid"})
 	if err != nil {
 		d.t.Fatalf("new code: %v", err)
 	}
@@ -166,7 +166,7 @@ func (d *desk) answers(what string, err error, status int, code Code) {
 // state checks what a browser sees of its code.
 func (d *desk) state(cookie string, code ScanView, want ticketState) {
 	d.t.Helper()
-	view, err := d.scanState(context.Background(), browser(cookie), code.ID)
+	view, err := d.scanState(context.Background(), screen(cookie), code.ID)
 	if err != nil || view.State != want || view.Number != code.Number || view.Link != code.Link {
 		d.t.Errorf("%+v, %v, want %s", view, err, want)
 	}
@@ -219,7 +219,7 @@ func TestThreat57ConfirmationNeedsTheScreen(t *testing.T) {
 		d.state("b1", code, ticketScanned)
 		d.answers("approval", ann.approve(code.ID, code.Number), 200, "")
 		d.state("b1", code, ticketApproved)
-		by, err := d.finishScan(context.Background(), browser("b1"), code.ID)
+		by, err := d.finishScan(context.Background(), screen("b1"), code.ID)
 		if err != nil || by.ID != ann.subject || !slices.Equal(by.AMR, []string{"wechat", "qr"}) || time.Since(by.authTime()) > time.Minute {
 			t.Errorf("%+v, %v", by, err)
 		}
@@ -237,7 +237,7 @@ func TestThreat57ConfirmationNeedsTheScreen(t *testing.T) {
 		d.answers("right number after it", ann.approve(code.ID, code.Number), http.StatusConflict, TicketUsed)
 		_, err = ann.see(code.ID)
 		d.answers("context after it", err, http.StatusConflict, TicketUsed)
-		_, err = d.finishScan(context.Background(), browser("b1"), code.ID)
+		_, err = d.finishScan(context.Background(), screen("b1"), code.ID)
 		d.answers("finish", err, http.StatusConflict, TicketUsed)
 		denied := d.logged.events("qr.denied")
 		if len(denied) != 1 || denied[0]["reason"] != "wrong_number" || denied[0]["sub"] != ann.subject {
@@ -359,7 +359,7 @@ func TestThreat58TicketGuessing(t *testing.T) {
 		d.answers("after a while", err, 200, "")
 
 		// A browser asks by its cookie, which stands in no code.
-		_, err = d.scanState(context.Background(), browser(code.ID), code.ID)
+		_, err = d.scanState(context.Background(), screen(code.ID), code.ID)
 		d.answers("with the ticket for a cookie", err, http.StatusNotFound, NotFound)
 	})
 }
@@ -373,13 +373,13 @@ func TestThreat59BrowserBinding(t *testing.T) {
 	foreign := func(when string) {
 		t.Helper()
 		for _, cookie := range []string{"b2", "", "B1"} {
-			_, err := d.scanState(ctx, browser(cookie), code.ID)
+			_, err := d.scanState(ctx, screen(cookie), code.ID)
 			d.answers(when+": state", err, http.StatusNotFound, NotFound)
-			_, err = d.showScan(ctx, browser(cookie), code.ID)
+			_, err = d.showScan(ctx, screen(cookie), code.ID)
 			d.answers(when+": code", err, http.StatusNotFound, NotFound)
-			_, err = d.waitScan(ctx, browser(cookie), code.ID, ticketWaiting)
+			_, err = d.waitScan(ctx, screen(cookie), code.ID, ticketWaiting)
 			d.answers(when+": wait", err, http.StatusNotFound, NotFound)
-			_, err = d.finishScan(ctx, browser(cookie), code.ID)
+			_, err = d.finishScan(ctx, screen(cookie), code.ID)
 			d.answers(when+": finish", err, http.StatusNotFound, NotFound)
 		}
 	}
@@ -388,7 +388,7 @@ func TestThreat59BrowserBinding(t *testing.T) {
 		t.Fatal(err)
 	}
 	foreign("scanned")
-	_, err := d.finishScan(ctx, browser("b1"), code.ID)
+	_, err := d.finishScan(ctx, screen("b1"), code.ID)
 	d.answers("finish too early", err, http.StatusConflict, TicketUsed)
 	d.answers("approval", ann.approve(code.ID, code.Number), 200, "")
 	foreign("approved")
@@ -397,7 +397,7 @@ func TestThreat59BrowserBinding(t *testing.T) {
 	var all sync.WaitGroup
 	for range 50 {
 		all.Go(func() {
-			by, err := d.finishScan(ctx, browser("b1"), code.ID)
+			by, err := d.finishScan(ctx, screen("b1"), code.ID)
 			switch {
 			case err == nil && by.ID == ann.subject:
 				wins.Add(1)
@@ -457,11 +457,11 @@ func TestThreat60SwappedUser(t *testing.T) {
 		code = open("b5")
 		d.answers("approval in time", ann.approve(code.ID, code.Number), 200, "")
 		time.Sleep(scanLifetime)
-		_, err = d.finishScan(context.Background(), browser("b5"), code.ID)
+		_, err = d.finishScan(context.Background(), screen("b5"), code.ID)
 		d.answers("finish after expiry", err, http.StatusConflict, TicketUsed)
 
 		code = open("b6")
-		view, err := d.scanState(context.Background(), browser("b6"), code.ID)
+		view, err := d.scanState(context.Background(), screen("b6"), code.ID)
 		if shown := fmt.Sprintf("%+v", view); err != nil || strings.Contains(shown, ann.subject) {
 			t.Errorf("%s, %v", shown, err)
 		}
@@ -509,16 +509,16 @@ func TestThreat61QRFlood(t *testing.T) {
 	d := newDesk(t, func(s *Settings) { s.ScanCodesPerIPPerMinute = 20 })
 	ctx, web := context.Background(), d.settings().client("web")
 	for i := range 20 {
-		if _, err := d.newScan(ctx, browser(fmt.Sprintf("b%d", i)), web, nil); err != nil {
+		if _, err := d.newScan(ctx, screen(fmt.Sprintf("b%d", i)), web, nil); err != nil {
 			t.Fatalf("code %d: %v", i, err)
 		}
 	}
-	_, err := d.newScan(ctx, browser("b-next"), web, nil)
+	_, err := d.newScan(ctx, screen("b-next"), web, nil)
 	d.answers("a code too many", err, http.StatusTooManyRequests, TemporarilyUnavailable)
 	if AsError(err).RetryAfter <= 0 {
 		t.Error("no Retry-After")
 	}
-	code, err := d.newScan(ctx, from(browser("b1"), "198.51.100.1"), web, nil)
+	code, err := d.newScan(ctx, from(screen("b1"), "198.51.100.1"), web, nil)
 	d.answers("from elsewhere", err, 200, "")
 
 	for range 20 {
@@ -530,7 +530,7 @@ func TestThreat61QRFlood(t *testing.T) {
 	waiting, cancel := context.WithCancel(ctx)
 	var all sync.WaitGroup
 	for range maxWaitsPerIP {
-		all.Go(func() { _, _ = d.waitScan(waiting, from(browser("b1"), "198.51.100.1"), code.ID, ticketWaiting) })
+		all.Go(func() { _, _ = d.waitScan(waiting, from(screen("b1"), "198.51.100.1"), code.ID, ticketWaiting) })
 	}
 	full := func() bool {
 		d.tickets.mu.Lock()
@@ -542,7 +542,7 @@ func TestThreat61QRFlood(t *testing.T) {
 			t.Fatal("they do not wait")
 		}
 	}
-	_, err = d.waitScan(ctx, from(browser("b1"), "198.51.100.1"), code.ID, ticketWaiting)
+	_, err = d.waitScan(ctx, from(screen("b1"), "198.51.100.1"), code.ID, ticketWaiting)
 	d.answers("a connection too many", err, http.StatusTooManyRequests, TemporarilyUnavailable)
 	cancel()
 	all.Wait()
@@ -560,7 +560,7 @@ func TestWaitScan(t *testing.T) {
 		wait := func(code ScanView, last ticketState) (ticketState, time.Duration) {
 			t.Helper()
 			start := time.Now()
-			view, err := d.waitScan(ctx, browser("b1"), code.ID, last)
+			view, err := d.waitScan(ctx, screen("b1"), code.ID, last)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -605,7 +605,7 @@ func TestWaitScan(t *testing.T) {
 		code = d.scan("b1")
 		stopped, cancel := context.WithCancel(ctx)
 		all.Go(func() {
-			if _, err := d.waitScan(stopped, browser("b1"), code.ID, ticketWaiting); !errors.Is(err, context.Canceled) {
+			if _, err := d.waitScan(stopped, screen("b1"), code.ID, ticketWaiting); !errors.Is(err, context.Canceled) {
 				t.Error(err)
 			}
 		})
@@ -641,7 +641,7 @@ func TestWeChatCode(t *testing.T) {
 		brush.asked[0] != (wechat.QRCodeRequest{Scene: code.ID, Page: "pages/scan/scan", EnvVersion: "trial"}) {
 		t.Errorf("%+v, asked %+v", code, brush.asked)
 	}
-	shown, err := d.showScan(context.Background(), browser("b1"), code.ID)
+	shown, err := d.showScan(context.Background(), screen("b1"), code.ID)
 	if err != nil || !bytes.Equal(shown.Image, code.Image) {
 		t.Errorf("%+v, %v", shown, err)
 	}
@@ -656,7 +656,7 @@ func TestWeChatCode(t *testing.T) {
 	// Nobody has WeChat draw codes beyond the limit by reloading a page.
 	brush.fails, brush.asked = false, nil
 	for range 3 {
-		if shown, err := d.showScan(context.Background(), browser("b2"), code.ID); err != nil || shown.Image != nil {
+		if shown, err := d.showScan(context.Background(), screen("b2"), code.ID); err != nil || shown.Image != nil {
 			t.Errorf("%+v, %v", shown, err)
 		}
 	}
@@ -668,14 +668,14 @@ func TestWeChatCode(t *testing.T) {
 // TestScanIsOff: without an app nobody scans.
 func TestScanIsOff(t *testing.T) {
 	d := newDesk(t, func(s *Settings) { s.Scan = Scan{} })
-	_, err := d.newScan(context.Background(), browser("b1"), nil, nil)
+	_, err := d.newScan(context.Background(), screen("b1"), nil, nil)
 	d.answers("a code", err, 400, InvalidRequest)
 }
 
 // TestOwnPagesScan: the issuer's own pages have no client.
 func TestOwnPagesScan(t *testing.T) {
 	d := newDesk(t, func(s *Settings) { s.Scan.Link = "https://shop.example/app?x=1" })
-	code, err := d.newScan(context.Background(), browser("b1"), nil, nil)
+	code, err := d.newScan(context.Background(), screen("b1"), nil, nil)
 	if err != nil || code.Link != "https://shop.example/app?x=1&t="+code.ID {
 		t.Fatalf("%+v, %v", code, err)
 	}
