@@ -1,6 +1,11 @@
 package config
 
-import "github.com/wxidp/wxidp/internal/secret"
+import (
+	"net/url"
+	"time"
+
+	"github.com/wxidp/wxidp/internal/secret"
+)
 
 // Values of [Client.Type], [Client.GrantTypes] and
 // [Client.TokenEndpointAuthMethod].
@@ -10,6 +15,8 @@ const (
 
 	GrantWeChatJSCode      = "wechat_jscode"
 	GrantWeChatPhone       = "wechat_phone"
+	GrantAuthorizationCode = "authorization_code"
+	GrantDeviceCode        = "urn:ietf:params:oauth:grant-type:device_code" // RFC 8628 §3.4
 	GrantRefreshToken      = "refresh_token"
 	GrantClientCredentials = "client_credentials"
 
@@ -19,12 +26,22 @@ const (
 	AuthPrivateKeyJWT     = "private_key_jwt"
 )
 
+// Values of [Client.Consent] and [Client.SubjectType].
 const (
-	grantAuthorizationCode = "authorization_code" // known, of a later version
+	ConsentAsk  = "ask"
+	ConsentSkip = "skip"
 
+	SubjectPublic   = "public"
+	SubjectPairwise = "pairwise"
+)
+
+const (
 	// ScopeWeChatData lets a confidential client use the session_keys in
 	// custody of users whose access tokens are for its audience.
 	ScopeWeChatData = "wechat.data"
+	// ScopeDeviceApprove lets a mini-program approve the sign-ins of other
+	// devices and of browsers for its user.
+	ScopeDeviceApprove = "device.approve"
 
 	algES256 = "ES256"
 	algRS256 = "RS256"
@@ -32,6 +49,10 @@ const (
 
 	driverBolt     = "bolt"
 	driverPostgres = "postgres"
+
+	envRelease = "release"
+	envTrial   = "trial"
+	envDevelop = "develop"
 )
 
 // Client is an OAuth client. Nothing is implied: it may use the grants,
@@ -48,12 +69,15 @@ type Client struct {
 	// secret, or confidential, for what runs on a server. Required.
 	Type string `mapstructure:"type"`
 	// WeChatAppID names the one of wechat.apps whose users sign in by this
-	// client. Required with the grants wechat_jscode and wechat_phone.
+	// client. Required with the grants wechat_jscode and wechat_phone and with
+	// the scope device.approve.
 	WeChatAppID string `mapstructure:"wechat_appid"`
-	// GrantTypes are those of wechat_jscode, wechat_phone, refresh_token and
-	// client_credentials (confidential only) the client may use.
-	// (authorization_code is not available in this version.) It may be empty
-	// for a client that only introspects or has the scope wechat.data.
+	// GrantTypes are those the client may use of wechat_jscode, wechat_phone,
+	// authorization_code (sign-in with a browser),
+	// urn:ietf:params:oauth:grant-type:device_code (for devices without a
+	// browser, RFC 8628), refresh_token and client_credentials (confidential
+	// only). It may be empty for a client that only introspects or has the
+	// scope wechat.data.
 	GrantTypes []string `mapstructure:"grant_types"`
 	// AutoCreate makes a new user of somebody who signs in for the first
 	// time. false answers account_required until the WeChat identity was bound
@@ -88,19 +112,65 @@ type Client struct {
 	// Default RS256 with private_key_jwt; refused without it.
 	TokenEndpointAuthSigningAlg string `mapstructure:"token_endpoint_auth_signing_alg"`
 
-	// RedirectURIs are compared character by character: https; for a public
-	// client also http on 127.0.0.1 or [::1] (any port is accepted then,
-	// RFC 8252 §7.3) or a scheme of its own with a dot, such as
-	// com.example.app:/cb. No wildcard, fragment or user.
+	// RedirectURIs are where a browser returns to, compared character by
+	// character (RFC 9700 §2.1): https; for a public client also http on
+	// 127.0.0.1 or [::1] (any port is accepted then, RFC 8252 §7.3) or a scheme
+	// of its own with a dot, such as com.example.app:/cb. Where the issuer is
+	// http on loopback, for development, http on 127.0.0.1, [::1] or localhost
+	// with its exact port is accepted for every client. A query is allowed; no
+	// wildcard, fragment, user, relative segment or default port. At most 32 of
+	// at most 2048 bytes. Required with authorization_code and refused
+	// without it.
 	RedirectURIs []string `mapstructure:"redirect_uris"`
-	// PostLogoutRedirectURIs follow the same rules.
+	// PostLogoutRedirectURIs are where a browser may return to after logout
+	// (OpenID Connect RP-Initiated Logout 1.0 §3). They follow the same rules.
 	PostLogoutRedirectURIs []string `mapstructure:"post_logout_redirect_uris"`
 	// BackchannelLogoutURI is told of logouts (OpenID Connect Back-Channel
-	// Logout 1.0). https.
+	// Logout 1.0). https; http on loopback where the issuer is.
 	BackchannelLogoutURI string `mapstructure:"backchannel_logout_uri"`
 	// RequirePKCE demands PKCE with S256 (RFC 7636); false is for a
 	// confidential client only. Default true.
 	RequirePKCE bool `mapstructure:"require_pkce"`
+	// RequirePushedAuthorizationRequests takes authorization requests by the
+	// pushed request endpoint only (RFC 9126 §6). For clients with the grant
+	// authorization_code. Default false.
+	RequirePushedAuthorizationRequests bool `mapstructure:"require_pushed_authorization_requests"`
+	// Consent is ask or skip: whether people are asked, once, what the client
+	// may see. skip is for the operator's own, first-party clients; leave ask
+	// where redirect_uris are not https, since other apps on a device can claim
+	// those (RFC 8252 §8.6). Default ask.
+	Consent string `mapstructure:"consent"`
+	// DefaultMaxAge makes people sign in anew at the issuer where their last
+	// sign-in is older and the request names no max_age (OpenID Connect
+	// Registration §2): whole seconds, at least 1s. 0: no limit.
+	DefaultMaxAge time.Duration `mapstructure:"default_max_age"`
+	// CORSOrigins are the origins of the client's own pages, whose scripts may
+	// call the token, revocation, UserInfo and pushed request endpoints:
+	// scheme://host or scheme://host:port as a browser writes them, https or
+	// http on loopback. At most 32.
+	CORSOrigins []string `mapstructure:"cors_origins"`
+
+	// AccessTokenLifetime is as in tokens. 0: that of tokens.
+	AccessTokenLifetime time.Duration `mapstructure:"access_token_lifetime"`
+	// IDTokenLifetime is as in tokens. 0: that of tokens.
+	IDTokenLifetime time.Duration `mapstructure:"id_token_lifetime"`
+	// RefreshTokenIdleLifetime is as in tokens. 0: that of tokens.
+	RefreshTokenIdleLifetime time.Duration `mapstructure:"refresh_token_idle_lifetime"`
+	// RefreshTokenAbsoluteLifetime is as in tokens. 0: that of tokens.
+	RefreshTokenAbsoluteLifetime time.Duration `mapstructure:"refresh_token_absolute_lifetime"`
+	// DPoPBoundAccessTokens takes token requests with a DPoP proof only (RFC
+	// 9449 §5.2). Default false.
+	DPoPBoundAccessTokens bool `mapstructure:"dpop_bound_access_tokens"`
+	// SubjectType is public, the same `sub` for all clients, or pairwise,
+	// another one for each sector, so that clients cannot compare notes
+	// (OpenID Connect Core §8). pairwise needs tokens.pairwise_salt. A change
+	// makes the client's users strangers to it. Default public.
+	SubjectType string `mapstructure:"subject_type"`
+	// SectorIdentifier is the host name that clients with the same pairwise
+	// `sub` share; it is only compared, never called. Empty: the host of
+	// redirect_uris; required where these have several hosts, loopback, or none
+	// (OpenID Connect Core §8.1).
+	SectorIdentifier string `mapstructure:"sector_identifier"`
 
 	// IDTokenSignedResponseAlg signs the client's ID Tokens: RS256, ES256
 	// (ten times cheaper), or EdDSA where keys.eddsa is true. Default RS256.
@@ -109,6 +179,8 @@ type Client struct {
 	// wechat.data, for confidential clients only, opens /wechat/decrypt and
 	// its neighbours for users whose access tokens are for its audience; the
 	// session_keys of those users are then kept, encrypted, for three days.
+	// device.approve, for clients with wechat_appid only, lets the mini-program
+	// approve the sign-ins of browsers and other devices for its user.
 	Scopes []string `mapstructure:"scopes"`
 	// DefaultScopes, a part of scopes, are granted where a request names
 	// none. Empty: such a request is invalid_scope.
@@ -125,4 +197,50 @@ type Client struct {
 	SecretHashes []string `mapstructure:"-"`
 	// JWKS is the content of JWKSFile, checked.
 	JWKS []byte `mapstructure:"-"`
+}
+
+// Sector is the host name that the client's pairwise `sub`s are made for
+// (OpenID Connect Core §8.1), or "" for a client that sees public ones.
+func (c *Client) Sector() string {
+	switch {
+	case c.SubjectType != SubjectPairwise:
+		return ""
+	case c.SectorIdentifier != "":
+		return c.SectorIdentifier
+	}
+	return commonHost(c.RedirectURIs)
+}
+
+// commonHost is the one host that all of the URIs have, or "". Loopback is
+// none: apps that have nothing to do with each other share it.
+func commonHost(uris []string) string {
+	common := ""
+	for _, uri := range uris {
+		u, err := url.Parse(uri)
+		if err != nil || u.Hostname() == "" || loopbackHost(u.Hostname()) || common != "" && common != u.Hostname() {
+			return ""
+		}
+		common = u.Hostname()
+	}
+	return common
+}
+
+// LongestTokenLifetime is that of the access tokens and ID Tokens which live
+// longest, whatever the client: so long must a key that signed stay published.
+func (c *Config) LongestTokenLifetime() time.Duration {
+	longest := max(c.Tokens.AccessTokenLifetime, c.Tokens.IDTokenLifetime)
+	for i := range c.Clients {
+		longest = max(longest, c.Clients[i].AccessTokenLifetime, c.Clients[i].IDTokenLifetime)
+	}
+	return longest
+}
+
+// LongestRefreshLifetime is that of the refresh tokens which can live longest,
+// whatever the client.
+func (c *Config) LongestRefreshLifetime() time.Duration {
+	longest := c.Tokens.RefreshTokenAbsoluteLifetime
+	for i := range c.Clients {
+		longest = max(longest, c.Clients[i].RefreshTokenAbsoluteLifetime)
+	}
+	return longest
 }

@@ -20,7 +20,7 @@ import (
 // A key outside a list can also be set by the environment, which then wins
 // over the file: WXIDP_ and the key in capitals with _ for the dots, such as
 // WXIDP_TOKENS_ACCESS_TOKEN_LIFETIME. An empty variable counts as not set;
-// trusted_proxies takes a list with commas.
+// lists such as trusted_proxies are written with commas.
 //
 // A secret may be written as ${NAME}, which takes the environment variable
 // NAME (capitals, digits and _), or, by its *_file key, be read from a file of
@@ -62,20 +62,33 @@ type Config struct {
 	// restart.
 	MasterKeyFile string `mapstructure:"master_key_file"`
 
-	// Tokens are the lifetimes of what is issued.
+	// Tokens are the lifetimes of what is issued, and what all tokens have in
+	// common.
 	Tokens Tokens `mapstructure:"tokens"`
 
 	// Keys is the rotation of the signing keys.
 	Keys Keys `mapstructure:"keys"`
 
+	// LoginSessions are the sign-ins of browsers at the issuer itself.
+	LoginSessions LoginSessions `mapstructure:"login_sessions"`
+
 	// WeChat is the connection to WeChat and the mini-programs.
 	WeChat WeChat `mapstructure:"wechat"`
+
+	// Scan is signing in with a browser by scanning a code with WeChat.
+	Scan Scan `mapstructure:"scan"`
 
 	// Users is what a new user starts with.
 	Users Users `mapstructure:"users"`
 
 	// Accounts is where usernames and passwords are checked.
 	Accounts Accounts `mapstructure:"accounts"`
+
+	// Brand is what the pages look like.
+	Brand Brand `mapstructure:"brand"`
+
+	// BackchannelLogout is how clients are told of logouts.
+	BackchannelLogout BackchannelLogout `mapstructure:"backchannel_logout"`
 
 	// RateLimits are wxidp's own limits. Beyond one: 429 and Retry-After.
 	RateLimits RateLimits `mapstructure:"rate_limits"`
@@ -146,7 +159,8 @@ type Postgres struct {
 	DSNFile string `mapstructure:"dsn_file"`
 }
 
-// Tokens are the lifetimes of what is issued.
+// Tokens are the lifetimes of what is issued, and what all tokens have in
+// common. A client may have lifetimes of its own.
 type Tokens struct {
 	// AccessTokenLifetime is 1s to 24h. A resource server that checks tokens
 	// by itself honours a revoked one until then. Default 15m.
@@ -166,6 +180,18 @@ type Tokens struct {
 	// still answered, with the same successor: 0 to 60s, and less than the
 	// idle lifetime. 0 is strict rotation. Default 20s.
 	RefreshGrace time.Duration `mapstructure:"refresh_grace"`
+	// DPoPNonce asks DPoP proofs for a nonce made by the server (RFC 9449 §8),
+	// which costs clients a second request now and then. Default false.
+	DPoPNonce bool `mapstructure:"dpop_nonce"`
+	// PairwiseSalt makes the `sub` of clients with subject_type: pairwise: at
+	// least 32 random characters, required where there is such a client. Keep
+	// a copy and keep it for good: another one changes every such `sub`, so
+	// that these clients meet nothing but strangers. Once set, a change needs a
+	// restart.
+	PairwiseSalt secret.String `mapstructure:"pairwise_salt"`
+	// PairwiseSaltFile is a file that holds the salt, in place of
+	// pairwise_salt.
+	PairwiseSaltFile string `mapstructure:"pairwise_salt_file"`
 }
 
 // Keys is the rotation of the signing keys.
@@ -328,12 +354,20 @@ func Default() *Config {
 			RotateEvery:  720 * time.Hour,
 			PublishAhead: 24 * time.Hour,
 		},
+		LoginSessions: LoginSessions{
+			IdleLifetime:     24 * time.Hour,
+			AbsoluteLifetime: 336 * time.Hour,
+			ScannedLifetime:  12 * time.Hour,
+		},
 		WeChat: WeChat{
 			BaseURL: "https://api.weixin.qq.com",
 			Timeout: 3 * time.Second,
 		},
-		Users:    Users{DefaultNickname: "微信用户"},
-		Accounts: Accounts{Verifier: Verifier{Timeout: 3 * time.Second}},
+		Scan:              Scan{Code: ScanCodeLink, EnvVersion: envRelease},
+		Users:             Users{DefaultNickname: "微信用户"},
+		Accounts:          Accounts{Verifier: Verifier{Timeout: 3 * time.Second}},
+		Brand:             Brand{Color: "#07c160"},
+		BackchannelLogout: BackchannelLogout{Timeout: 5 * time.Second},
 		RateLimits: RateLimits{
 			RequestsPerIPPerMinute:        3000,
 			SignInsPerIPPerMinute:         120,
@@ -348,6 +382,8 @@ func Default() *Config {
 			WrongPasswordsPerAccount:      100,
 			WrongPasswordsPerIP:           300,
 			WeChatDataPerUserPerMinute:    10,
+			ScanCodesPerIPPerMinute:       20,
+			TicketMissesPerIPPerMinute:    20,
 		},
 		Log: Log{Level: "info"},
 	}

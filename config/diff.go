@@ -8,6 +8,10 @@ import (
 // RestartDiff returns the keys whose change from c to next only a restart can
 // apply, in the order of the file.
 func (c *Config) RestartDiff(next *Config) []string {
+	was, will := c.Tokens.PairwiseSalt, next.Tokens.PairwiseSalt
+	if was.IsZero() { // no `sub` was made with it yet
+		was = will
+	}
 	var changed []string
 	for _, fixed := range []struct {
 		key       string
@@ -25,6 +29,7 @@ func (c *Config) RestartDiff(next *Config) []string {
 		{"storage.bolt.path", c.Storage.Bolt.Path, next.Storage.Bolt.Path},
 		{"storage.postgres.dsn", c.Storage.Postgres.DSN.Reveal(), next.Storage.Postgres.DSN.Reveal()},
 		{"master_key_file", c.MasterKeyFile, next.MasterKeyFile},
+		{"tokens.pairwise_salt", was.Reveal(), will.Reveal()},
 		{"wechat.base_url", c.WeChat.BaseURL, next.WeChat.BaseURL},
 		{"wechat.timeout", c.WeChat.Timeout, next.WeChat.Timeout},
 	} {

@@ -170,8 +170,7 @@ func TestFaultsOfClients(t *testing.T) {
 		{name: "type missing", yaml: issuerLine + client("client_id: a #!", "grant_types: [client_credentials]"), path: "clients[0].type", text: "public for what"},
 		{name: "type unknown", yaml: issuerLine + client("client_id: a", "type: native #!", "grant_types: [refresh_token]"), path: "clients[0].type", text: "public, confidential"},
 		{name: "no grant", yaml: issuerLine + client("client_id: a", "type: confidential", secretLine, "grant_types: [] #!"), path: "clients[0].grant_types", text: "could do nothing"},
-		{name: "grant of a later version", yaml: issuerLine + client("client_id: a", "type: confidential", secretLine, "grant_types: [authorization_code, refresh_token] #!"), path: "clients[0].grant_types[0]", text: "authorization_code is not available in this version"},
-		{name: "grant unknown", yaml: issuerLine + client("client_id: a", "type: confidential", secretLine, "grant_types: [password] #!"), path: "clients[0].grant_types[0]", text: "wechat_jscode, wechat_phone, refresh_token, client_credentials"},
+		{name: "grant unknown", yaml: issuerLine + client("client_id: a", "type: confidential", secretLine, "grant_types: [password] #!"), path: "clients[0].grant_types[0]", text: "wechat_jscode, wechat_phone, authorization_code, urn:ietf:params:oauth:grant-type:device_code, refresh_token, client_credentials"},
 		{name: "grant twice", yaml: issuerLine + client("client_id: a", "type: confidential", secretLine, "grant_types: [client_credentials, client_credentials] #!"), path: "clients[0].grant_types[1]", text: "same as entry 0"},
 		{name: "public client_credentials", yaml: issuerLine + client("client_id: a", "type: public", "grant_types: [client_credentials] #!"), path: "clients[0].grant_types[0]", text: "confidential clients only"},
 		{name: "appid missing", yaml: issuerLine + client("client_id: a #!", "type: public", "grant_types: [wechat_jscode]"), path: "clients[0].wechat_appid", text: "wechat_jscode needs it"},
@@ -212,7 +211,7 @@ func TestFaultsOfClients(t *testing.T) {
 		{name: "default scope", yaml: issuerLine + publicClient("scopes: [openid]", "default_scopes: [profile] #!"), path: "clients[0].default_scopes[0]", text: "not one of"},
 		{name: "audience empty", yaml: issuerLine + publicClient("audience: [''] #!"), path: "clients[0].audience[0]", text: "visible ASCII"},
 		{name: "back-channel", yaml: issuerLine + publicClient("backchannel_logout_uri: http://127.0.0.1/x #!"), path: "clients[0].backchannel_logout_uri", text: "https"},
-		{name: "Threat87 wildcard redirect", yaml: issuerLine + publicClient("redirect_uris:", "  - https://ok.example/cb", "  - https://*.example/cb #!"), path: "clients[0].redirect_uris[1]", text: "wildcards"},
+		{name: "Threat87 wildcard redirect", yaml: issuerLine + client("client_id: a", "type: public", "grant_types: [authorization_code]", "redirect_uris:", "  - https://ok.example/cb", "  - https://*.example/cb #!"), path: "clients[0].redirect_uris[1]", text: "wildcards"},
 		{name: "Threat87 http post-logout", yaml: issuerLine + publicClient("post_logout_redirect_uris: ['http://shop.example/'] #!"), path: "clients[0].post_logout_redirect_uris[0]", text: "must be https"},
 	})
 }
@@ -348,7 +347,7 @@ tokens:
 clients:
   - client_id: a
     type: public
-    grant_types: [client_credentials]
+    grant_types: [client_credentials, authorization_code]
     redirect_uris: [https://ok.example/, "http://x.example/"]
   - client_id: a
     wat: 1

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +25,8 @@ func FuzzLoad(f *testing.F) {
 		"issuer: https://id.example.com\nclients: [{client_id: a, type: confidential, client_secrets: [CANARY, '${CANARY}', '${A}']}]\n",
 		"issuer: https://id.example.com\nclients: [{client_id: a, redirect_uris: [CANARY], scopes: [CANARY]}]\n",
 		"issuer: https://id.example.com\ntls: {cert_file: CANARY, key_file: .}\ntokens: {refresh_grace: CANARY}\ntrusted_proxies: [CANARY]\n",
+		"issuer: https://id.example.com\nbrand: {logo_file: config.yaml, color: CANARY}\nscan: {verification_file: CANARY.txt, link: CANARY, place_header: CANARY}\n",
+		"issuer: https://id.example.com\ntokens: {pairwise_salt: CANARY}\nclients: [{client_id: a, subject_type: pairwise, sector_identifier: CANARY, cors_origins: [CANARY]}]\n",
 		"clients:\n  - client_secret_file: /CANARY\n    jwks_file: ../CANARY\n  -\n",
 	} {
 		f.Add([]byte(text))
@@ -72,16 +75,48 @@ func FuzzRedirectURI(f *testing.F) {
 		f.Add(uri)
 	}
 	f.Fuzz(func(t *testing.T, uri string) {
-		web, _ := checkRedirectURI(uri, false)
-		native, _ := checkRedirectURI(uri, true)
+		web, _ := checkRedirectURI(uri, redirectRules{})
+		native, _ := checkRedirectURI(uri, redirectRules{native: true})
+		development, _ := checkRedirectURI(uri, redirectRules{development: true})
 		if web == "" && (native != "" || !strings.HasPrefix(uri, "https://")) {
 			t.Fatalf("%q: for a web client %q, for a native one %q", uri, web, native)
+		}
+		if web == "" && development != "" {
+			t.Fatalf("%q: for a web client %q, for one in development %q", uri, web, development)
+		}
+		if u, err := url.Parse(uri); development == "" && (err != nil || u.Scheme != "https" && !loopbackHost(u.Hostname())) {
+			t.Fatalf("%q is accepted in development", uri)
+		}
+		if problem, _ := checkOrigin(uri); problem == "" {
+			if u, err := url.Parse(uri); err != nil || u.String() != uri || u.Path != "" || web != "" && development != "" {
+				t.Fatalf("%q is accepted as an origin", uri)
+			}
 		}
 		if native == "" && strings.ContainsAny(uri, "*#\\ \t\r\n\"<>") {
 			t.Fatalf("%q is accepted", uri)
 		}
 		if problem, _ := checkIssuer(uri, false); problem == "" && (strings.HasSuffix(uri, "/") || strings.ContainsAny(uri, "?#@%")) {
 			t.Fatalf("%q is accepted as an issuer", uri)
+		}
+	})
+}
+
+// FuzzSVG holds the judgement of logos against what would run in a browser,
+// by looking for it in ways that a parser does not.
+func FuzzSVG(f *testing.F) {
+	for _, svg := range append(passiveSVGs, activeSVGs...) {
+		f.Add([]byte(svg))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		mediaType, problem, _ := checkLogo(data)
+		if problem != "" || mediaType != typeSVG {
+			return
+		}
+		text := strings.ToLower(string(data))
+		for _, bad := range []string{"<script", "<foreignobject", "<iframe", "<!entity", "<?xml-stylesheet"} {
+			if i := strings.Index(text, bad); i >= 0 && !strings.Contains(text[:i], "<!") {
+				t.Fatalf("an SVG with %s is accepted: %q", bad, data)
+			}
 		}
 	})
 }

@@ -90,6 +90,12 @@ func confidentialClient(lines ...string) string {
 	return client(append([]string{"client_id: orders-api", "type: confidential", "grant_types: [client_credentials]"}, lines...)...)
 }
 
+// webClient signs people in with a browser.
+func webClient(lines ...string) string {
+	return client(append([]string{"client_id: shop-web", "type: confidential", "client_secret: " + strong, "grant_types: [authorization_code]",
+		"redirect_uris: [https://shop.example/cb]"}, lines...)...)
+}
+
 const appsSection = "wechat:\n  apps:\n    - {appid: wx1, secret: 0123456789abcdef0123456789abcdeg}\n"
 
 func ecKey(t *testing.T, curve elliptic.Curve) *ecdsa.PrivateKey {

@@ -27,16 +27,22 @@ type InitParams struct {
 	IntrospectionSecretFile string
 
 	// Demo adds all that there is to try out: a second app of the same Open
-	// Platform account with a client of its own, sign-in by phone number and,
-	// for orders-api, WeChat data. Nil: none of it.
+	// Platform account with a client of its own, sign-in by phone number,
+	// scanning with AppID, a device client shop-tv and, for orders-api, WeChat
+	// data. Nil: none of it.
 	Demo *InitDemo
 }
 
-// InitDemo is the second app of a demonstration.
+// InitDemo is the second app of a demonstration, and its web application.
 type InitDemo struct {
 	AppID         string
 	AppSecretFile string
 	ClientID      string
+
+	// WebSecretFile is a file with the secret of a confidential client
+	// shop-web, which runs on http://127.0.0.1:3000 and needs an issuer that is
+	// http on loopback, too; empty leaves the client out.
+	WebSecretFile string
 }
 
 // InitFile returns a commented config.yaml to start from. It holds no secret,
@@ -108,6 +114,12 @@ wechat:
       secret_file: {{quote .AppSecretFile}}
       open_platform: {{quote $.OpenPlatform}}
 {{- end}}
+{{- if .Demo}}
+
+# Signing in with a browser by scanning a code with WeChat. 微信扫码登录
+scan:
+  appid: {{quote .AppID}}
+{{- end}}
 
 clients:
   # The mini-program. 小程序
@@ -116,7 +128,7 @@ clients:
     wechat_appid: {{quote .AppID}}
     grant_types: [wechat_jscode, {{if .Demo}}wechat_phone, {{end}}refresh_token]
     id_token_signed_response_alg: ES256
-    scopes: [openid, profile, {{if .Demo}}phone, {{end}}wechat, {{if .Demo}}roles, external_id, {{end}}orders.read]
+    scopes: [openid, profile, {{if .Demo}}phone, {{end}}wechat, {{if .Demo}}roles, external_id, device.approve, {{end}}orders.read]
     default_scopes: [openid]
     audience: [{{quote .Audience}}]
 {{- with .Demo}}
@@ -130,6 +142,29 @@ clients:
     scopes: [openid, profile, phone, wechat, roles, external_id, orders.read]
     default_scopes: [openid]
     audience: [{{quote $.Audience}}]
+{{- if .WebSecretFile}}
+
+  # A web application that signs people in with a browser. 网页应用
+  - client_id: shop-web
+    name: 小店网页版
+    type: confidential
+    client_secret_file: {{quote .WebSecretFile}}
+    grant_types: [authorization_code, refresh_token]
+    redirect_uris: ["http://127.0.0.1:3000/callback"]
+    post_logout_redirect_uris: ["http://127.0.0.1:3000/"]
+    consent: ask # skip is for your own, first-party clients
+    scopes: [openid, profile, phone, offline_access]
+    default_scopes: [openid]
+{{- end}}
+
+  # A device without a browser: people approve it on another one. 电视等设备
+  - client_id: shop-tv
+    name: 小店电视版
+    type: public
+    grant_types: ["urn:ietf:params:oauth:grant-type:device_code", refresh_token]
+    id_token_signed_response_alg: ES256
+    scopes: [openid, profile]
+    default_scopes: [openid]
 {{- end}}
 
   # A backend that asks wxidp about tokens. Make its secret with

@@ -51,4 +51,10 @@ type RateLimits struct {
 	// decrypted, verified, checked and reset with WeChat's session_key.
 	// Default 10.
 	WeChatDataPerUserPerMinute int `mapstructure:"wechat_data_per_user_per_minute"`
+	// ScanCodesPerIPPerMinute limits, by IP address (IPv6: /64), the codes
+	// that are shown to be scanned. Default 20.
+	ScanCodesPerIPPerMinute int `mapstructure:"scan_codes_per_ip_per_minute"`
+	// TicketMissesPerIPPerMinute limits, by IP address (IPv6: /64), tickets
+	// and user codes that are wrong or unknown. Default 20.
+	TicketMissesPerIPPerMinute int `mapstructure:"ticket_misses_per_ip_per_minute"`
 }

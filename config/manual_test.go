@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"net/netip"
 	"os"
 	"reflect"
 	"regexp"
@@ -41,11 +42,32 @@ func TestExampleLoadsAndShowsTheDefaults(t *testing.T) {
 	}
 	got.Clients, got.WeChat.Apps = nil, nil
 	want := f.mustLoad(issuerLine)
-	if len(got.TrustedProxies) == 0 {
-		got.TrustedProxies = nil // [] in the example
+	for _, list := range []*[]netip.Prefix{&got.TrustedProxies, &got.BackchannelLogout.AllowedNetworks} {
+		if len(*list) == 0 {
+			*list = nil // [] in the example
+		}
 	}
 	if !reflect.DeepEqual(&got, want) {
 		t.Errorf("a value that is shown is not the default:\ngot  %+v\nwant %+v", &got, want)
+	}
+}
+
+// TestExampleClientsLoad tries the clients that are commented out.
+func TestExampleClientsLoad(t *testing.T) {
+	f := newFolder(t)
+	f.write("secrets/shop-web", strong, 0o600)
+	text := string(readExample(t))
+	for _, name := range []string{"shop-web", "shop-tv"} {
+		before, after, found := strings.Cut(text, "  # - client_id: "+name+"\n")
+		if !found {
+			t.Fatalf("%s is not shown", name)
+		}
+		lines, rest, _ := strings.Cut(after, "\n\n")
+		text = before + "  - client_id: " + name + "\n" + regexp.MustCompile(`(?m)^  #   `).ReplaceAllString(lines, "    ") + "\n\n" + rest
+	}
+	c := f.mustLoad(text, exampleEnv...)
+	if len(c.Clients) != 4 || !slices.Contains(c.Clients[2].GrantTypes, GrantAuthorizationCode) || !slices.Contains(c.Clients[3].GrantTypes, GrantDeviceCode) {
+		t.Errorf("clients are %+v", c.Clients)
 	}
 }
 
@@ -146,14 +168,14 @@ func TestCommentsStateTheDefaults(t *testing.T) {
 		}
 		return true
 	}
-	for _, name := range []string{"config.go", "limits.go"} {
+	for _, name := range []string{"config.go", "browser.go", "limits.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ast.Inspect(file, inspect)
 	}
-	if found < 35 {
+	if found < 46 {
 		t.Errorf("only %d defaults were found in the comments", found)
 	}
 }
@@ -181,9 +203,14 @@ func TestInitFileLoads(t *testing.T) {
 		})
 	}
 	demo := f.mustLoad(string(InitFile(InitParams{AppSecretFile: f.path("secret"), OpenPlatform: "main", IntrospectionSecretFile: f.path("strong"),
-		Demo: &InitDemo{AppID: "wx2", AppSecretFile: f.path("secret"), ClientID: "second"}})), exampleEnv...)
-	if len(demo.WeChat.Apps) != 2 || demo.WeChat.Apps[1].OpenPlatform != "main" || len(demo.Clients) != 3 || demo.Clients[1].WeChatAppID != "wx2" {
+		Demo: &InitDemo{AppID: "wx2", AppSecretFile: f.path("secret"), ClientID: "second", WebSecretFile: f.path("strong")}})), exampleEnv...)
+	if len(demo.WeChat.Apps) != 2 || demo.WeChat.Apps[1].OpenPlatform != "main" || len(demo.Clients) != 5 || demo.Clients[1].WeChatAppID != "wx2" ||
+		demo.Scan.AppID != demo.Clients[0].WeChatAppID || !slices.Contains(demo.Clients[0].Scopes, ScopeDeviceApprove) || len(demo.Clients[2].SecretHashes) != 1 {
 		t.Errorf("the demonstration: %+v", demo)
+	}
+	demo = f.mustLoad(string(InitFile(InitParams{AppSecretFile: f.path("secret"), Demo: &InitDemo{AppID: "wx2", AppSecretFile: f.path("secret"), ClientID: "second"}})), exampleEnv...)
+	if len(demo.Clients) != 3 {
+		t.Errorf("the demonstration without a web application: %+v", demo.Clients)
 	}
 	// What looks like YAML in a parameter stays a value.
 	if _, err := f.load(string(InitFile(InitParams{ClientID: "a\n    introspection: true"})), exampleEnv...); err == nil {

@@ -1,9 +1,11 @@
 package config
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -19,11 +21,13 @@ var secretHash = regexp.MustCompile(`^sha256\$[0-9a-f]{64}$`)
 // resolve fills in what the file only refers to: absolute paths, secrets from
 // the environment and from files, and defaults that depend on other keys.
 func (l *loading) resolve(c *Config) {
-	for _, p := range []*string{&c.TLS.CertFile, &c.TLS.KeyFile, &c.Admin.Socket, &c.Admin.TokenFile, &c.Storage.Bolt.Path, &c.Storage.Postgres.DSNFile, &c.MasterKeyFile} {
+	for _, p := range []*string{&c.TLS.CertFile, &c.TLS.KeyFile, &c.Admin.Socket, &c.Admin.TokenFile, &c.Storage.Bolt.Path, &c.Storage.Postgres.DSNFile, &c.MasterKeyFile, &c.Scan.VerificationFile, &c.Brand.LogoFile} {
 		l.absolute(p)
 	}
-	for i, p := range c.TrustedProxies {
-		c.TrustedProxies[i] = p.Masked()
+	for _, networks := range [][]netip.Prefix{c.TrustedProxies, c.BackchannelLogout.AllowedNetworks} {
+		for i, p := range networks {
+			networks[i] = p.Masked()
+		}
 	}
 	c.WeChat.BaseURL = strings.TrimRight(c.WeChat.BaseURL, "/")
 	l.resolveTLS(c.TLS)
@@ -44,6 +48,9 @@ func (l *loading) resolve(c *Config) {
 	}
 	verifier := &c.Accounts.Verifier
 	l.resolveSecret("accounts.verifier.secret", &verifier.Secret, &verifier.SecretFile)
+	l.resolveSecret("tokens.pairwise_salt", &c.Tokens.PairwiseSalt, &c.Tokens.PairwiseSaltFile)
+	l.resolveScan(&c.Scan, c.Issuer)
+	l.resolveBrand(&c.Brand, c.Issuer)
 	for i := range c.WeChat.Apps {
 		l.resolveApp(item("wechat.apps", i), &c.WeChat.Apps[i])
 	}
@@ -99,9 +106,9 @@ func (l *loading) secretFile(path, file string) secret.String {
 	return value
 }
 
-// file reads a file that is no secret.
-func (l *loading) file(path, file string) ([]byte, bool) {
-	data, state, problem := readFile(file, maxSmallFile)
+// file reads a file of at most limit bytes that is no secret.
+func (l *loading) file(path, file string, limit int64) ([]byte, bool) {
+	data, state, problem := readFile(file, limit)
 	l.states[file] = state
 	if problem != "" {
 		l.add(path, problem, "relative paths start at the folder of the config file")
@@ -121,7 +128,7 @@ func (l *loading) resolveTLS(t TLS) {
 		l.add("tls.key_file", "cert_file is missing", "set both or none")
 		return
 	}
-	cert, certOK := l.file("tls.cert_file", t.CertFile)
+	cert, certOK := l.file("tls.cert_file", t.CertFile, maxSmallFile)
 	key := l.secretFile("tls.key_file", t.KeyFile)
 	if !certOK || key.IsZero() {
 		return
@@ -163,9 +170,9 @@ func (l *loading) resolveClient(path string, c *Client) {
 	if !l.has(path + ".auto_create") {
 		c.AutoCreate = true
 	}
-	if c.IDTokenSignedResponseAlg == "" {
-		c.IDTokenSignedResponseAlg = algRS256
-	}
+	c.IDTokenSignedResponseAlg = cmp.Or(c.IDTokenSignedResponseAlg, algRS256)
+	c.Consent = cmp.Or(c.Consent, ConsentAsk)
+	c.SubjectType = cmp.Or(c.SubjectType, SubjectPublic)
 	if c.TokenEndpointAuthMethod == "" {
 		c.TokenEndpointAuthMethod = AuthClientSecretBasic
 		if c.Type == ClientPublic {
@@ -177,7 +184,7 @@ func (l *loading) resolveClient(path string, c *Client) {
 	}
 	l.resolveClientSecrets(path, c)
 	if c.JWKSFile != "" {
-		if data, ok := l.file(path+".jwks_file", c.JWKSFile); ok {
+		if data, ok := l.file(path+".jwks_file", c.JWKSFile, maxSmallFile); ok {
 			c.JWKS = data
 		} else {
 			l.bad[path+".jwks_file"] = true

@@ -35,6 +35,10 @@ func TestThreat84NoFaultRepeatsTheFile(t *testing.T) {
 		"wechat: {apps: [{appid: '" + canary + " ', secret: '" + canary + " '}]}", "wechat: {apps: [{appid: a, secret_file: " + canary + "}]}",
 		"wechat: {apps: [{appid: a, secret: " + canary + "}, {appid: a, secret: " + canary + "}]}", "wechat: {base_url: 'http://" + canary + "'}",
 		"wechat: {apps: [{appid: a, secret: '${" + canary + "}'}]}", "wechat: {apps: [{appid: a, secret: {" + canary + ": " + canary + "}}]}",
+		"tokens: {pairwise_salt: '" + canary[:20] + "'}", "tokens: {pairwise_salt_file: open}", "scan: {appid: " + canary + "}", "scan: {link: 'http://" + canary + "'}",
+		"scan: {page: '/" + canary + "'}", "scan: {verification_file: " + canary + ".txt}", "scan: {verification_file: " + canary + "}", "scan: {place_header: '" + canary + " '}",
+		"brand: {color: " + canary + "}", "brand: {logo_file: json}", "brand: {privacy_uri: " + canary + "}", "backchannel_logout: {allowed_networks: [" + canary + "]}",
+		webClient("cors_origins: [" + canary + "]"), webClient("subject_type: pairwise", "sector_identifier: '"+canary+"'"), webClient("consent: " + canary), webClient("default_max_age: " + canary),
 		publicClient("client_secret: " + canary), publicClient("client_secrets: [" + canary + "]"), publicClient("client_secrets: " + canary),
 		confidentialClient("client_secret: "+canary, "client_secret_file: "+canary), confidentialClient("client_secret_hash: " + canary),
 		confidentialClient("client_secret: " + canary[:20]), confidentialClient("client_secret_file: open"), confidentialClient("client_secret:\n      " + canary + ": x"),
@@ -61,6 +65,7 @@ func TestThreat84NoPrintedConfigShowsASecret(t *testing.T) {
 	loaded, err := f.load(issuerLine+`
 admin: {token_file: secret}
 storage: {postgres: {dsn: `+canary+`}}
+tokens: {pairwise_salt: `+canary+`}
 wechat: {apps: [{appid: a, secret: `+canary+`}, {appid: b, secret_file: secret}]}
 clients:
   - {client_id: a, type: confidential, grant_types: [client_credentials], client_secret: `+canary+`}
@@ -70,7 +75,7 @@ clients:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if loaded.Config.WeChat.Apps[0].Secret.Reveal() != canary || loaded.Config.Admin.Token.Reveal() != canary {
+	if loaded.Config.Tokens.PairwiseSalt.Reveal() != canary || loaded.Config.WeChat.Apps[0].Secret.Reveal() != canary || loaded.Config.Admin.Token.Reveal() != canary {
 		t.Fatal("the secrets did not arrive")
 	}
 	keys, err := loaded.MasterKeys()

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-const maxURI = 2000 // bytes
+const maxURI = 2048 // bytes
 
 var (
 	hostName      = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
@@ -20,7 +20,7 @@ var (
 // differently: other characters, users, encoded or relative path segments.
 func checkURI(raw string) (u *url.URL, problem, fix string) {
 	if raw == "" || len(raw) > maxURI {
-		return nil, "must be an absolute URL of at most 2000 bytes", ""
+		return nil, "must be an absolute URL of at most 2048 bytes", ""
 	}
 	for _, char := range []byte(raw) {
 		if char <= ' ' || char > '~' || strings.IndexByte("\"<>\\^`{|}", char) >= 0 {
@@ -47,6 +47,7 @@ func checkURI(raw string) (u *url.URL, problem, fix string) {
 		}
 	}
 	for segment := range strings.SplitSeq(path, "/") {
+		segment, _, _ = strings.Cut(segment, ";") // which some servers cut off
 		if segment == "." || segment == ".." {
 			return nil, "has . or .. in its path", "write the path they lead to"
 		}
@@ -63,7 +64,7 @@ func checkHost(u *url.URL) (problem, fix string) {
 	if port := u.Port(); strings.HasSuffix(u.Host, ":") || port != "" && !validPort(port, 1) {
 		return "has a port that is not 1 to 65535", ""
 	}
-	if ip, err := netip.ParseAddr(host); err == nil && ip.Zone() == "" {
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Zone() == "" && ip.String() == host {
 		return "", ""
 	}
 	labels := strings.Split(host, ".")
@@ -76,6 +77,34 @@ func checkHost(u *url.URL) (problem, fix string) {
 func validPort(text string, least int) bool {
 	n, err := strconv.Atoi(text)
 	return err == nil && n >= least && n <= 65535 && strconv.Itoa(n) == text
+}
+
+// checkComparedHost checks host and port of a URL that is compared with what
+// browsers and clients send, character by character.
+func checkComparedHost(u *url.URL) (problem, fix string) {
+	if problem, fix := checkHost(u); problem != "" {
+		return problem, fix
+	}
+	if u.Scheme == "https" && u.Port() == "443" || u.Scheme == "http" && u.Port() == "80" {
+		return "has the default port written out", "leave it out, as browsers do"
+	}
+	return "", ""
+}
+
+// checkOrigin checks the origin of a page as a browser sends it (RFC 6454
+// §6.2).
+func checkOrigin(raw string) (problem, fix string) {
+	u, problem, fix := checkHTTPS(raw, true)
+	if problem != "" {
+		return problem, fix
+	}
+	if problem, fix := checkComparedHost(u); problem != "" {
+		return problem, fix
+	}
+	if raw != u.Scheme+"://"+u.Host {
+		return "is more than an origin", "write scheme://host or scheme://host:port, without a path or a slash at its end"
+	}
+	return "", ""
 }
 
 // loopbackHost reports whether a host can only be this machine.
@@ -136,34 +165,45 @@ func checkIssuer(raw string, anyHTTP bool) (problem, fix string) {
 	return "", ""
 }
 
-// checkRedirectURI checks a redirection endpoint. native admits the two forms
-// that apps on a device use (RFC 8252 §7).
-func checkRedirectURI(raw string, native bool) (problem, fix string) {
+// redirectRules are what a client's redirection endpoints may be beyond https.
+type redirectRules struct {
+	native      bool // the forms of apps on a device (RFC 8252 §7)
+	development bool // http on loopback, for every kind of client
+}
+
+// checkRedirectURI checks a redirection endpoint.
+func checkRedirectURI(raw string, rules redirectRules) (problem, fix string) {
 	u, problem, fix := checkURI(raw)
 	switch {
 	case problem != "":
 		return problem, fix
 	case u.Scheme == "https":
-		return checkHost(u)
+		return checkComparedHost(u)
 	case u.Scheme == "http":
-		if problem, fix := checkHost(u); problem != "" {
+		if problem, fix := checkComparedHost(u); problem != "" {
 			return problem, fix
 		}
-		switch host := u.Hostname(); {
-		case host == "localhost":
-			return "must be https, or http on 127.0.0.1 or [::1] for a public client", "localhost may be another machine's name (RFC 8252 §8.3)"
-		case host != "127.0.0.1" && host != "::1":
-			return "must be https", "http is for 127.0.0.1 and [::1] in a public client"
-		case !native:
-			return "must be https: http on loopback is for public clients, which run on the user's device", ""
-		}
-		return "", ""
-	case !native:
+		return checkLoopbackRedirect(u.Hostname(), rules)
+	case !rules.native:
 		return "must be https: a scheme of its own is for public clients, which run on the user's device", ""
 	case !privateScheme.MatchString(u.Scheme):
 		return "its scheme has no dot", "use a domain you own, reversed: com.example.app:/cb (RFC 8252 §7.1)"
 	case !strings.HasPrefix(raw, u.Scheme+":/") || strings.HasPrefix(raw, u.Scheme+"://"):
 		return "must have exactly one slash after the scheme", "write com.example.app:/cb"
+	}
+	return "", ""
+}
+
+// checkLoopbackRedirect checks the host of an http redirection endpoint.
+func checkLoopbackRedirect(host string, rules redirectRules) (problem, fix string) {
+	switch ip := host == "127.0.0.1" || host == "::1"; {
+	case rules.development && (ip || host == "localhost"):
+	case host == "localhost":
+		return "must be https, or http on 127.0.0.1 or [::1] for a public client", "localhost may be another machine's name (RFC 8252 §8.3)"
+	case !ip:
+		return "must be https", "http is for 127.0.0.1 and [::1] in a public client"
+	case !rules.native:
+		return "must be https: http on loopback is for public clients, which run on the user's device", "for development, let the issuer be http on loopback, too"
 	}
 	return "", ""
 }

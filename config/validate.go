@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,6 +16,9 @@ import (
 
 // maxSocketPath is what fits into the kernel's sockaddr_un, less its NUL.
 const maxSocketPath = 107
+
+// year is the longest of most durations.
+const year = 8784 * time.Hour
 
 // maxLimit bounds the numbers in rate_limits.
 const maxLimit = 10_000_000
@@ -32,9 +36,13 @@ func (l *loading) validate(c *Config) {
 	l.validateStorage(c)
 	l.validateTokens(c.Tokens, c.Keys)
 	l.validateKeys(c.Keys)
+	l.validateLoginSessions(c.LoginSessions)
 	l.validateWeChat(c.WeChat)
+	l.validateScan(c)
 	l.validateUsers(c.Users)
 	l.validateVerifier(c.Accounts.Verifier)
+	l.validateBrand(c.Brand)
+	l.validateBackchannelLogout(c.BackchannelLogout)
 	l.validateRateLimits(c.RateLimits)
 	l.validateClients(c)
 	l.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
@@ -57,7 +65,12 @@ func (l *loading) validateListeners(c *Config) {
 	if len(c.Admin.Socket) > maxSocketPath {
 		l.add("admin.socket", "is longer than 107 bytes as a full path, the system's limit", "choose a shorter one, such as /run/wxidp/admin.sock")
 	}
-	for i, p := range c.TrustedProxies {
+	l.networks("trusted_proxies", c.TrustedProxies, "is so wide that any stranger in it could claim any client address", "name the proxy's own network")
+}
+
+// networks checks a list of networks that are trusted with something.
+func (l *loading) networks(path string, list []netip.Prefix, wide, fix string) {
+	for i, p := range list {
 		least := 8
 		if p.Addr().Is6() {
 			least = 7 // fc00::/7, unique local addresses
@@ -65,9 +78,9 @@ func (l *loading) validateListeners(c *Config) {
 		switch {
 		case !p.IsValid(): // reported where it was read
 		case p.Addr().Is4In6():
-			l.add(item("trusted_proxies", i), "is an IPv4 network in IPv6 form", "write it as IPv4")
+			l.add(item(path, i), "is an IPv4 network in IPv6 form", "write it as IPv4")
 		case p.Bits() < least:
-			l.add(item("trusted_proxies", i), "is so wide that any stranger in it could claim any client address", "name the proxy's own network")
+			l.add(item(path, i), wide, fix)
 		}
 	}
 }
@@ -96,11 +109,10 @@ func (l *loading) validateStorage(c *Config) {
 }
 
 func (l *loading) validateTokens(t Tokens, k Keys) {
-	const day = 24 * time.Hour
-	l.between("tokens.access_token_lifetime", t.AccessTokenLifetime, time.Second, day, "1s to 24h")
-	l.between("tokens.id_token_lifetime", t.IDTokenLifetime, time.Second, day, "1s to 24h")
-	idle := l.between("tokens.refresh_token_idle_lifetime", t.RefreshTokenIdleLifetime, time.Second, 43800*time.Hour, "1s to 43800h")
-	l.between("tokens.refresh_token_absolute_lifetime", t.RefreshTokenAbsoluteLifetime, time.Second, 43800*time.Hour, "1s to 43800h")
+	l.shortLifetime("tokens.access_token_lifetime", t.AccessTokenLifetime)
+	l.shortLifetime("tokens.id_token_lifetime", t.IDTokenLifetime)
+	idle := l.longLifetime("tokens.refresh_token_idle_lifetime", t.RefreshTokenIdleLifetime)
+	l.longLifetime("tokens.refresh_token_absolute_lifetime", t.RefreshTokenAbsoluteLifetime)
 	if idle && t.RefreshTokenIdleLifetime > t.RefreshTokenAbsoluteLifetime {
 		l.add("tokens.refresh_token_idle_lifetime", "is longer than refresh_token_absolute_lifetime", "")
 	}
@@ -108,6 +120,17 @@ func (l *loading) validateTokens(t Tokens, k Keys) {
 		l.add("tokens.refresh_grace", "is not shorter than refresh_token_idle_lifetime", "")
 	}
 	l.signingAlg("tokens.access_token_signing_alg", t.AccessTokenSigningAlg, k.EdDSA)
+	if !t.PairwiseSalt.IsZero() {
+		l.strongSecret(secretKey("tokens.pairwise_salt", t.PairwiseSaltFile), t.PairwiseSalt)
+	}
+}
+
+func (l *loading) shortLifetime(path string, d time.Duration) bool {
+	return l.between(path, d, time.Second, 24*time.Hour, "1s to 24h")
+}
+
+func (l *loading) longLifetime(path string, d time.Duration) bool {
+	return l.between(path, d, time.Second, 43800*time.Hour, "1s to 43800h")
 }
 
 func (l *loading) signingAlg(path, alg string, eddsa bool) {
@@ -119,7 +142,6 @@ func (l *loading) signingAlg(path, alg string, eddsa bool) {
 }
 
 func (l *loading) validateKeys(k Keys) {
-	const year = 8784 * time.Hour
 	ahead := l.between("keys.publish_ahead", k.PublishAhead, time.Second, year, "1s to 8784h")
 	rotate := l.between("keys.rotate_every", k.RotateEvery, time.Second, year, "1s to 8784h")
 	if ahead && rotate && k.RotateEvery <= k.PublishAhead {
@@ -246,6 +268,8 @@ func (l *loading) validateRateLimits(r RateLimits) {
 		{"failed_client_auth_per_minute", r.FailedClientAuthPerMinute},
 		{"introspection_misses_per_minute", r.IntrospectionMissesPerMinute},
 		{"wechat_data_per_user_per_minute", r.WeChatDataPerUserPerMinute},
+		{"scan_codes_per_ip_per_minute", r.ScanCodesPerIPPerMinute},
+		{"ticket_misses_per_ip_per_minute", r.TicketMissesPerIPPerMinute},
 	} {
 		if limit.value < 1 || limit.value > maxLimit {
 			l.add("rate_limits."+limit.key, "must be 1 to 10000000", "to lift all limits for a load test, set rate_limits.disabled")

@@ -50,7 +50,9 @@ func (l *loading) validateClients(c *Config) {
 		}
 		l.validateGrants(path, client, apps)
 		l.validateClientAuth(path, client)
-		l.validateClientURIs(path, client)
+		l.validateClientURIs(path, client, developmentIssuer(c.Issuer))
+		l.validateClientLifetimes(path, client, c.Tokens)
+		l.validateSubject(path, client, c.Tokens)
 		l.signingAlg(path+".id_token_signed_response_alg", client.IDTokenSignedResponseAlg, c.Keys.EdDSA)
 		l.validateScopes(path, client)
 		switch {
@@ -66,12 +68,10 @@ func (l *loading) validateGrants(path string, c *Client, apps map[string]bool) {
 	key := path + ".grant_types"
 	for i, grant := range c.GrantTypes {
 		switch {
-		case grant == grantAuthorizationCode:
-			l.add(item(key, i), "authorization_code is not available in this version", "remove it")
 		case grant == GrantClientCredentials && c.Type == ClientPublic:
 			l.add(item(key, i), "client_credentials is for confidential clients only", "a public client cannot keep a credential")
 		default:
-			l.oneOf(item(key, i), grant, GrantWeChatJSCode, GrantWeChatPhone, GrantRefreshToken, GrantClientCredentials)
+			l.oneOf(item(key, i), grant, GrantWeChatJSCode, GrantWeChatPhone, GrantAuthorizationCode, GrantDeviceCode, GrantRefreshToken, GrantClientCredentials)
 		}
 	}
 	l.unique(key, c.GrantTypes)
@@ -144,32 +144,6 @@ func (l *loading) validateAssertionKeys(path string, c *Client) {
 	}
 }
 
-func (l *loading) validateClientURIs(path string, c *Client) {
-	native := c.Type == ClientPublic
-	for _, list := range []struct {
-		key  string
-		uris []string
-	}{
-		{path + ".redirect_uris", c.RedirectURIs},
-		{path + ".post_logout_redirect_uris", c.PostLogoutRedirectURIs},
-	} {
-		for i, uri := range list.uris {
-			if problem, fix := checkRedirectURI(uri, native); problem != "" {
-				l.add(item(list.key, i), problem, fix)
-			}
-		}
-		l.unique(list.key, list.uris)
-	}
-	if c.BackchannelLogoutURI != "" {
-		if _, problem, fix := checkHTTPS(c.BackchannelLogoutURI, false); problem != "" {
-			l.add(path+".backchannel_logout_uri", problem, fix)
-		}
-	}
-	if native && !c.RequirePKCE {
-		l.add(path+".require_pkce", "must be true for a public client", "")
-	}
-}
-
 func (l *loading) validateScopes(path string, c *Client) {
 	for i, scope := range c.Scopes {
 		if !scopeToken.MatchString(scope) {
@@ -184,6 +158,9 @@ func (l *loading) validateScopes(path string, c *Client) {
 		case len(c.Audience) == 0:
 			l.add(path+".scopes", "wechat.data needs an audience: it is for users whose access tokens are for the client", "name it in audience")
 		}
+	}
+	if c.WeChatAppID == "" && slices.Contains(c.Scopes, ScopeDeviceApprove) {
+		l.add(path+".scopes", "device.approve is for clients with wechat_appid only", "people approve in the mini-program")
 	}
 	for i, scope := range c.DefaultScopes {
 		if !slices.Contains(c.Scopes, scope) {

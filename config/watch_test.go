@@ -362,3 +362,24 @@ func TestWatcherUnderConcurrentUse(t *testing.T) {
 	stop()
 	group.Wait()
 }
+
+func TestWatcherTakesImagesButNoOtherSalt(t *testing.T) {
+	f := newFolder(t)
+	f.write("salt", strong, 0o600)
+	f.write("logo.svg", svgStart+strings.Repeat(" ", maxSmallFile)+"</svg>", 0o644)
+	loaded, err := f.load(issuerLine + "tokens: {pairwise_salt_file: salt}\nbrand: {logo_file: logo.svg}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &watched{folder: f}
+	w.follow(loaded)
+	f.write("logo.svg", passiveSVGs[0], 0o644)
+	if err := w.Reload(); err != nil || string(w.last().Brand.Logo) != passiveSVGs[0] {
+		t.Errorf("another logo: %v", err)
+	}
+	f.write("salt", strong+"x", 0o600)
+	var restart *RestartError
+	if err := w.Reload(); !errors.As(err, &restart) || !strings.Contains(err.Error(), "tokens.pairwise_salt") || strings.Contains(err.Error(), strong) {
+		t.Errorf("another salt: %v", err)
+	}
+}

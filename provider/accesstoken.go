@@ -27,8 +27,23 @@ type accessTokenPayload struct {
 	SID      string   `json:"sid,omitempty"`
 	AuthTime int64    `json:"auth_time,omitempty"`
 
+	Confirmation *confirmation `json:"cnf,omitempty"`
+
 	// account are the claims that scopes of their names have released.
 	account map[string]json.RawMessage
+}
+
+// confirmation is the key that a token is bound to (RFC 9449 §6.1).
+type confirmation struct {
+	Thumbprint string `json:"jkt"`
+}
+
+// thumbprint is of the key that the token is bound to; "": a bearer token.
+func (c *accessTokenPayload) thumbprint() string {
+	if c.Confirmation == nil {
+		return ""
+	}
+	return c.Confirmation.Thumbprint
 }
 
 // audience reads the aud claim, a string or a list of strings.
@@ -61,7 +76,8 @@ func (p *Provider) parseAccessToken(token string) (accessTokenPayload, error) {
 	}
 	now := time.Now().Unix()
 	if claims.Issuer != p.issuer || claims.Subject == "" || claims.ClientID == "" || claims.JTI == "" ||
-		len(claims.Audience) == 0 || slices.Contains(claims.Audience, "") || claims.IssuedAt <= 0 || claims.Expires <= now {
+		len(claims.Audience) == 0 || slices.Contains(claims.Audience, "") || claims.IssuedAt <= 0 || claims.Expires <= now ||
+		claims.Confirmation != nil && claims.Confirmation.Thumbprint == "" {
 		return claims, errTokenRefused
 	}
 	return claims, nil
@@ -116,6 +132,15 @@ type activeToken struct {
 	family *storage.Family // nil for a client's own token
 }
 
+// user is the id of the token's user, which the sub claim need not be; "" for a
+// client's own token.
+func (t activeToken) user() string {
+	if t.family == nil {
+		return ""
+	}
+	return t.family.UserID
+}
+
 func (t activeToken) scopes() []string { return strings.Fields(t.Scope) }
 
 func (t activeToken) has(scope string) bool { return slices.Contains(t.scopes(), scope) }
@@ -127,7 +152,8 @@ func (p *Provider) activeAccessToken(ctx context.Context, token string) (activeT
 	if err != nil {
 		return activeToken{}, err
 	}
-	active := activeToken{accessTokenPayload: claims, client: p.settings().client(claims.ClientID)}
+	snap := p.settings()
+	active := activeToken{accessTokenPayload: claims, client: snap.client(claims.ClientID)}
 	if active.client == nil {
 		return activeToken{}, errTokenRefused
 	}
@@ -147,7 +173,7 @@ func (p *Provider) activeAccessToken(ctx context.Context, token string) (activeT
 	}
 	if claims.SID != "" {
 		family := result.Family
-		if family.UserID != claims.Subject || family.ClientID != claims.ClientID ||
+		if p.subject(snap, active.client, family.UserID) != claims.Subject || family.ClientID != claims.ClientID ||
 			!active.client.serves(family) || !p.macKeyLives(family) {
 			return activeToken{}, errTokenRefused
 		}

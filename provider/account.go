@@ -38,37 +38,43 @@ func (p *Provider) UpdateAccount(ctx context.Context, req Request, body []byte) 
 	if err != nil {
 		return nil, err
 	}
-	user, err := p.store.UpdateProfile(ctx, token.Subject, change)
+	user, err := p.store.UpdateProfile(ctx, token.user(), change)
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, bearer(fail(InvalidToken, msgBearerInvalid).reason("user_missing"))
 	}
 	if err != nil {
 		return nil, err
 	}
-	p.info(ctx, req, "account.changed", slog.String("client_id", token.ClientID), slog.String("sub", token.Subject))
-	info := userInfo{Subject: user.ID}
+	p.info(ctx, req, "account.changed", slog.String("client_id", token.ClientID), slog.String("sub", token.user()))
+	info := userInfo{Subject: token.Subject}
 	info.profile(user)
 	out, err := json.Marshal(info)
 	return append(out, '\n'), err
 }
 
 // userToken is the active access token of a user that comes in the
-// Authorization header and has the scope.
+// Authorization header, from who holds the key if it is bound to one, and has
+// the scope.
 func (p *Provider) userToken(ctx context.Context, req Request, scope string) (activeToken, error) {
-	presented, err := bearerToken(req.HTTP)
+	presented, scheme, err := presentedToken(req.HTTP)
 	if err != nil {
 		return activeToken{}, err
 	}
 	token, err := p.activeAccessToken(ctx, presented)
 	if errors.Is(err, errTokenRefused) {
-		return activeToken{}, bearer(fail(InvalidToken, msgBearerInvalid).reason("token_refused"))
+		refusal := bearer(fail(InvalidToken, msgBearerInvalid).reason("token_refused"))
+		refusal.Scheme = scheme
+		return activeToken{}, refusal
 	}
 	if err != nil {
 		return activeToken{}, err
 	}
+	if err := p.resourceProof(ctx, req, token, scheme, presented); err != nil {
+		return activeToken{}, err
+	}
 	if token.family == nil || !token.has(scope) {
 		refusal := bearer(fail(InsufficientScope, msgBearerScope.with(scope)).reason("scope_missing"))
-		refusal.Scope = scope
+		refusal.Scheme, refusal.Scope = scheme, scope
 		return activeToken{}, refusal
 	}
 	return token, nil

@@ -84,4 +84,4 @@ func appendClaims(b []byte, claims map[string]json.RawMessage) []byte {
 }
 
 // accessTokenClaims are the claims that every access token may have.
-var accessTokenClaims = []string{"iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti", "sid", "auth_time"}
+var accessTokenClaims = []string{"iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti", "sid", "auth_time", "cnf"}

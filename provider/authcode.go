@@ -38,14 +38,12 @@ func (h *codeGrant) CanHandleTokenEndpointRequest(_ context.Context, requester f
 }
 
 // HandleTokenEndpointRequest checks what can be checked without the code.
-func (h *codeGrant) HandleTokenEndpointRequest(_ context.Context, requester fosite.AccessRequester) error {
+func (h *codeGrant) HandleTokenEndpointRequest(ctx context.Context, requester fosite.AccessRequester) error {
 	if !isFor(requester, GrantAuthorizationCode) {
 		return fosite.ErrUnknownRequest
 	}
-	sess := requester.GetSession().(*session)
-	sess.client = requester.GetClient().(fositeClient).Client
-	if !sess.client.may(GrantAuthorizationCode) {
-		return fail(UnauthorizedClient, msgGrantForbidden).reason("grant_not_allowed")
+	if _, err := h.p.enter(ctx, requester, GrantAuthorizationCode); err != nil {
+		return err
 	}
 	if requester.GetRequestForm().Get("code") == "" {
 		return fail(InvalidRequest, msgParamMissing.with("code")).reason("missing_code")

@@ -255,7 +255,7 @@ var protocolClaims = []string{"acr", "amr", "auth_time", "sub", "sid", "iss", "a
 // as far as they are released to anybody.
 func (a *authRequest) extraClaims() []string {
 	return slices.DeleteFunc(a.claims.all(), func(name string) bool {
-		if slices.Contains(protocolClaims, name) || !slices.Contains(claimNames(), name) {
+		if slices.Contains(protocolClaims, name) || !a.client.mayAsk(name) {
 			return true
 		}
 		return slices.ContainsFunc(a.scope, func(scope string) bool { return slices.Contains(scopeClaims[scope], name) })

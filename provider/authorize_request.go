@@ -123,7 +123,7 @@ func (p *Provider) checkAuthRequest(ctx context.Context, snap *snapshot, a *auth
 // It sees no more than that: it reads scope and audience otherwise than the
 // token endpoint does.
 func (p *Provider) engineCheck(ctx context.Context, snap *snapshot, params url.Values) error {
-	form := make(url.Values)
+	form := url.Values{"state": {"-"}} // fosite wants one, the specifications do not
 	for _, name := range []string{"client_id", "redirect_uri", "response_type", "response_mode", "registration"} {
 		if value := params.Get(name); value != "" {
 			form.Set(name, value)

@@ -28,11 +28,11 @@ func (h *clientCredentialsGrant) CanHandleTokenEndpointRequest(_ context.Context
 	return isFor(requester, GrantClientCredentials)
 }
 
-func (h *clientCredentialsGrant) HandleTokenEndpointRequest(_ context.Context, requester fosite.AccessRequester) error {
+func (h *clientCredentialsGrant) HandleTokenEndpointRequest(ctx context.Context, requester fosite.AccessRequester) error {
 	if !isFor(requester, GrantClientCredentials) {
 		return fosite.ErrUnknownRequest
 	}
-	sess, err := h.p.admit(requester, GrantClientCredentials)
+	sess, err := h.p.admit(ctx, requester, GrantClientCredentials)
 	if err != nil {
 		return err
 	}
@@ -53,14 +53,15 @@ func (h *clientCredentialsGrant) PopulateTokenEndpointResponse(_ context.Context
 	sess := requester.GetSession().(*session)
 	now := time.Now()
 	token, err := h.p.accessToken(sess, accessClaims{
-		subject: sess.client.ID, issued: now, expires: now.Add(sess.snapshot.AccessTokenLifetime),
+		subject: sess.client.ID, issued: now, expires: now.Add(sess.accessTokenLifetime()),
 	})
 	if err != nil {
 		return err
 	}
 	respond(sess, responder, &TokenResponse{
 		AccessToken: token,
-		ExpiresIn:   sess.snapshot.AccessTokenLifetime,
+		ExpiresIn:   sess.accessTokenLifetime(),
+		Bound:       sess.jkt != "",
 		Scope:       joinScope(sess.scope),
 		Subject:     sess.client.ID,
 	})

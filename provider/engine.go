@@ -20,7 +20,7 @@ func newEngine(p *Provider) *fosite.Fosite {
 		ScopeStrategy:            fosite.ExactScopeStrategy,
 		AudienceMatchingStrategy: fosite.ExactAudienceMatchingStrategy,
 		JWKSFetcherStrategy:      noFetch{},
-		MinParameterEntropy:      -1, // how good a client's state and nonce are is the client's to judge
+		MinParameterEntropy:      1, // how good a client's state and nonce are is the client's to judge
 	}
 	for _, handler := range p.handlers {
 		config.TokenEndpointHandlers = append(config.TokenEndpointHandlers, handler)

@@ -33,11 +33,19 @@ const (
 	AuthorizationPending Code = "authorization_pending" // this and the next two: RFC 8628 §3.5
 	SlowDown             Code = "slow_down"
 	ExpiredToken         Code = "expired_token"
+	InvalidDPoPProof     Code = "invalid_dpop_proof" // RFC 9449 §5
+	UseDPoPNonce         Code = "use_dpop_nonce"     // RFC 9449 §8
 	AccountRequired      Code = "account_required"
 	AlreadyBound         Code = "already_bound"
 	AccountExists        Code = "account_exists"
 	LastWayIn            Code = "last_way_in"
 	SessionKeyExpired    Code = "session_key_expired"
+	WrongNumber          Code = "wrong_number"
+	TicketTaken          Code = "ticket_taken"
+	TicketUsed           Code = "ticket_used"
+	TicketUnseen         Code = "ticket_unseen"
+	TicketExpired        Code = "ticket_expired"
+	NotFound             Code = "not_found"
 	// Of the authorization endpoint (RFC 6749 §4.1.2.1, OIDC Core §3.1.2.6,
 	// RFC 9126 §2).
 	UnsupportedResponseType  Code = "unsupported_response_type"
@@ -51,12 +59,6 @@ const (
 	RegistrationNotSupported Code = "registration_not_supported"
 	UnmetAuthentication      Code = "unmet_authentication_requirements"
 
-	WrongNumber            Code = "wrong_number"
-	TicketTaken            Code = "ticket_taken"
-	TicketUsed             Code = "ticket_used"
-	TicketUnseen           Code = "ticket_unseen"
-	TicketExpired          Code = "ticket_expired"
-	NotFound               Code = "not_found"
 	TemporarilyUnavailable Code = "temporarily_unavailable"
 	ServerError            Code = "server_error"
 )
@@ -91,7 +93,8 @@ type Error struct {
 	Detail     string
 	RetryAfter time.Duration // 0: none
 	// Scheme is the authentication scheme to name in WWW-Authenticate: "Basic"
-	// after a failed Basic authentication, "Bearer" at protected resources.
+	// after a failed Basic authentication, "Bearer" or "DPoP" at protected
+	// resources.
 	Scheme string
 	Scope  string // the scope that an insufficient_scope lacks
 

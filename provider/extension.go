@@ -55,7 +55,7 @@ func (h *proofGrants) HandleTokenEndpointRequest(ctx context.Context, requester 
 	if grant == nil {
 		return fosite.ErrUnknownRequest
 	}
-	sess, err := h.p.admit(requester, grant.Type())
+	sess, err := h.p.admit(ctx, requester, grant.Type())
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (h *proofGrants) HandleTokenEndpointRequest(ctx context.Context, requester 
 		}
 	}()
 	if sess.proof.repeat != nil {
-		family, err := h.p.earlierOutcome(ctx, sess.proof.repeat)
+		family, err := h.p.earlierOutcome(ctx, sess)
 		if err != nil || family != nil {
 			sess.proof.earlier = family
 			return err

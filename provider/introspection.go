@@ -63,7 +63,13 @@ func (p *Provider) miss(client *Client) ([]byte, error) {
 
 func introspection(t activeToken) []byte {
 	b := make([]byte, 0, 512)
-	b = append(b, `{"active":true,"token_type":"Bearer","iss":`...)
+	b = append(b, `{"active":true,"token_type":"`...)
+	if t.thumbprint() != "" {
+		b = append(b, schemeDPoP...)
+	} else {
+		b = append(b, schemeBearer...)
+	}
+	b = append(b, `","iss":`...)
 	b = appendString(b, t.Issuer)
 	b = append(b, `,"sub":`...)
 	b = appendString(b, t.Subject)
@@ -87,5 +93,6 @@ func introspection(t activeToken) []byte {
 		b = append(b, `,"auth_time":`...)
 		b = strconv.AppendInt(b, t.AuthTime, 10)
 	}
+	b = appendConfirmation(b, t.thumbprint())
 	return append(appendClaims(b, t.account), "}\n"...)
 }

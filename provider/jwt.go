@@ -56,6 +56,7 @@ func (p *Provider) accessToken(sess *session, c accessClaims) (string, error) {
 	if !c.authTime.IsZero() {
 		b = appendTime(b, "auth_time", c.authTime)
 	}
+	b = appendConfirmation(b, sess.jkt)
 	b = appendClaims(b, c.account)
 	return p.keys.Sign(sess.snapshot.AccessTokenSigningAlg, typAccessToken, append(b, '}'))
 }
@@ -67,15 +68,19 @@ func (p *Provider) idToken(sess *session, family storage.Family, accessToken str
 	b = append(b, `{"iss":`...)
 	b = appendString(b, p.issuer)
 	b = append(b, `,"sub":`...)
-	b = appendString(b, family.UserID)
+	b = appendString(b, c.subject)
 	b = append(b, `,"aud":`...)
 	b = appendString(b, sess.client.ID)
 	b = appendTime(b, "iat", c.issued)
-	b = appendTime(b, "exp", c.issued.Add(sess.snapshot.IDTokenLifetime))
+	b = appendTime(b, "exp", c.issued.Add(sess.idTokenLifetime()))
 	b = appendTime(b, "auth_time", family.AuthTime)
 	if sess.nonce != "" && sess.refresh == nil {
 		b = append(b, `,"nonce":`...)
 		b = appendString(b, sess.nonce)
+	}
+	if family.ACR != "" {
+		b = append(b, `,"acr":`...)
+		b = appendString(b, family.ACR)
 	}
 	if len(family.AMR) > 0 {
 		b = append(b, `,"amr":`...)
@@ -87,6 +92,17 @@ func (p *Provider) idToken(sess *session, family storage.Family, accessToken str
 	b = appendString(b, c.sid)
 	b = appendClaims(b, c.account)
 	return p.keys.Sign(sess.client.IDTokenAlg, typIDToken, append(b, '}'))
+}
+
+// appendConfirmation writes the cnf claim of a token that is bound to a key
+// (RFC 9449 §6.1).
+func appendConfirmation(b []byte, jkt string) []byte {
+	if jkt == "" {
+		return b
+	}
+	b = append(b, `,"cnf":{"jkt":`...)
+	b = appendString(b, jkt)
+	return append(b, '}')
 }
 
 // appendTokenHash writes the left half of the token's hash (OIDC Core

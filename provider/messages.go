@@ -181,6 +181,30 @@ var (
 	msgIntrospectionForbidden = Message{
 		"This client may not introspect tokens. The operator sets introspection: true for it.",
 		"该客户端没有 introspection 权限，请由运维人员为其设置 introspection: true。"}
+	msgDPoPMissing = Message{
+		"Send a DPoP proof in the header DPoP (RFC 9449): this client, sign-in or access token needs one.",
+		"请在请求头 DPoP 中携带 DPoP 证明（RFC 9449）：该客户端、登录或 access_token 需要它。"}
+	msgDPoPProof = Message{
+		"The DPoP proof is malformed or not for this request. Send one header DPoP with a new JWT of typ dpop+jwt for each request, its public key as jwk, and jti, htm, htu, iat, with an access token also ath.",
+		"DPoP 证明格式有误或不是针对该请求的。请为每个请求只发送一个 DPoP 请求头，内容为新生成的 typ 为 dpop+jwt 的 JWT，公钥放在 jwk 中，并包含 jti、htm、htu、iat，携带 access_token 时还需 ath。"}
+	msgDPoPTime = Message{
+		"The DPoP proof is too old or from the future. Make a new one for each request, and check the clock: the Date of this answer is the server's.",
+		"DPoP 证明已过期或时间在未来。请为每个请求重新生成，并检查时钟：服务器时间见本响应的 Date。"}
+	msgDPoPReplayed = Message{
+		"This DPoP proof was used before. Make a new one with a new jti for each request.",
+		"该 DPoP 证明已被使用过，请为每个请求生成带新 jti 的证明。"}
+	msgDPoPNonce = Message{
+		"Make a new DPoP proof with the nonce that the header DPoP-Nonce of this answer gives, and repeat the request.",
+		"请用本响应的 DPoP-Nonce 请求头给出的 nonce 生成新的 DPoP 证明，然后重发请求。"}
+	msgDPoPOtherKey = Message{
+		"The DPoP proof is by another key than the one that the token is bound to or dpop_jkt names. Use that key; if it is lost, sign in again.",
+		"DPoP 证明使用的密钥不是该令牌绑定的或 dpop_jkt 指定的密钥。请使用该密钥；若已丢失，请重新登录。"}
+	msgDPoPBound = Message{
+		"The access token is bound to a key. Send it as Authorization: DPoP ... with a DPoP proof.",
+		"该 access_token 绑定了密钥。请以 Authorization: DPoP ... 发送，并携带 DPoP 证明。"}
+	msgDPoPUnbound = Message{
+		"The access token is not bound to a key. Send it as Authorization: Bearer ...",
+		"该 access_token 未绑定密钥。请以 Authorization: Bearer ... 发送。"}
 	msgBearerMissing = Message{
 		"Send the access token in the header: Authorization: Bearer ...",
 		"请在请求头中携带访问令牌：Authorization: Bearer ..."}
@@ -223,6 +247,9 @@ var (
 	msgTicketUnseen = Message{
 		"Show the person first who asks: call the context endpoint with this ticket, then approve.",
 		"请先向用户展示请求方：用该 ticket 调用 context 接口，然后再确认。"}
+	msgNotPhone = Message{
+		"Only a mini-program can approve what happens on other screens, with an access token of a sign-in through WeChat.",
+		"只有小程序可以确认其他屏幕上的登录，并且需要通过微信登录得到的 access_token。"}
 	msgWrongNumber = Message{
 		"That is not the number on the other screen, so that this code is void now. If you are not signing in anywhere, somebody may have sent you their code: do not scan it again.",
 		"所选数字与另一块屏幕上的不一致，该码已作废。如果您并没有在别处登录，可能有人把他的码发给了您，请不要再次扫描。"}

@@ -133,7 +133,8 @@ type grantHandler interface {
 type snapshot struct {
 	Settings
 	clients     map[string]*Client
-	phoneSignIn bool // a client may use the grant wechat_phone
+	phoneSignIn bool            // a client may use the grant wechat_phone
+	origins     map[string]bool // of browser apps (CORS)
 }
 
 // Request is an HTTP request with what the front learnt about it. The form of
@@ -201,7 +202,7 @@ func (p *Provider) Reload(settings Settings) error {
 // Prepare checks new settings without changing anything. apply, which cannot
 // fail, puts them in force.
 func (p *Provider) Prepare(settings Settings) (apply func(), err error) {
-	snap := &snapshot{Settings: settings, clients: make(map[string]*Client, len(settings.Clients))}
+	snap := &snapshot{Settings: settings, clients: make(map[string]*Client, len(settings.Clients)), origins: make(map[string]bool)}
 	if snap.AccessTokenSigningAlg == "" {
 		snap.AccessTokenSigningAlg = "ES256"
 	}
@@ -221,6 +222,9 @@ func (p *Provider) Prepare(settings Settings) (apply func(), err error) {
 		}
 		snap.clients[client.ID] = &client
 		snap.phoneSignIn = snap.phoneSignIn || client.may(grants.TypeWeChatPhone)
+		for _, origin := range client.CORSOrigins {
+			snap.origins[origin] = true
+		}
 	}
 	for _, reader := range snap.clients {
 		if !slices.Contains(reader.Scopes, ScopeWeChatData) {
@@ -259,6 +263,10 @@ func (p *Provider) GrantTypes() []string {
 }
 
 func (p *Provider) settings() *snapshot { return p.current.Load() }
+
+// AllowsOrigin reports whether a browser app of a configured client is served
+// from origin, as the Origin header spells it.
+func (p *Provider) AllowsOrigin(origin string) bool { return p.settings().origins[origin] }
 
 // client returns a configured client, or nil.
 func (s *snapshot) client(id string) *Client { return s.clients[id] }

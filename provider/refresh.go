@@ -40,10 +40,9 @@ func (h *refreshGrant) HandleTokenEndpointRequest(ctx context.Context, requester
 	if !isFor(requester, GrantRefreshToken) {
 		return fosite.ErrUnknownRequest
 	}
-	sess := requester.GetSession().(*session)
-	sess.client = requester.GetClient().(fositeClient).Client
-	if !sess.client.may(GrantRefreshToken) {
-		return fail(UnauthorizedClient, msgGrantForbidden).reason("grant_not_allowed")
+	sess, err := h.p.enter(ctx, requester, GrantRefreshToken)
+	if err != nil {
+		return err
 	}
 	presented := requester.GetRequestForm().Get("refresh_token")
 	if presented == "" {
@@ -51,6 +50,9 @@ func (h *refreshGrant) HandleTokenEndpointRequest(ctx context.Context, requester
 	}
 	token, family, err := h.p.ownRefreshToken(ctx, sess, presented)
 	if err != nil {
+		return err
+	}
+	if err := sess.holdsKey(family); err != nil {
 		return err
 	}
 	sess.refresh = &refreshRequest{token: token, family: family}
@@ -105,6 +107,19 @@ func (p *Provider) ownRefreshToken(ctx context.Context, sess *session, presented
 	return token, family, nil
 }
 
+// holdsKey checks that a public client holds the key that its refresh tokens
+// are bound to (RFC 9449 §5). Those of a confidential client are bound to the
+// client, which has authenticated.
+func (s *session) holdsKey(family storage.Family) error {
+	switch {
+	case !s.client.Public || family.DPoPThumbprint == "" || family.DPoPThumbprint == s.jkt:
+		return nil
+	case s.jkt == "":
+		return fail(InvalidDPoPProof, msgDPoPMissing).reason("dpop_missing")
+	}
+	return fail(InvalidGrant, msgDPoPOtherKey).reason("dpop_other_key")
+}
+
 // PopulateTokenEndpointResponse rotates and mints.
 func (h *refreshGrant) PopulateTokenEndpointResponse(ctx context.Context, requester fosite.AccessRequester, responder fosite.AccessResponder) error {
 	if !isFor(requester, GrantRefreshToken) {
@@ -117,7 +132,7 @@ func (h *refreshGrant) PopulateTokenEndpointResponse(ctx context.Context, reques
 		Generation: sess.refresh.token.generation,
 		MACKeyID:   h.p.keys.MACKey().ID,
 		Grace:      sess.snapshot.RefreshGrace,
-		Idle:       sess.snapshot.RefreshTokenIdleLifetime,
+		Idle:       sess.refreshIdleLifetime(),
 	})
 	if err != nil {
 		return err

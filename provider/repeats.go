@@ -145,8 +145,10 @@ func (t *repeats) drop(r *repeat) {
 
 // earlierOutcome returns the family of an earlier request with the same key,
 // or nil where there is none. The refresh token of that family is the first
-// one's answer only while nobody has used it.
-func (p *Provider) earlierOutcome(ctx context.Context, r *repeat) (_ *storage.Family, err error) {
+// one's answer only while nobody has used it, and only for who holds the same
+// key.
+func (p *Provider) earlierOutcome(ctx context.Context, sess *session) (_ *storage.Family, err error) {
+	r := sess.proof.repeat
 	defer func() {
 		if err != nil {
 			r.end(nil) // the storage remembers: a later request is judged by itself
@@ -165,6 +167,9 @@ func (p *Provider) earlierOutcome(ctx context.Context, r *repeat) (_ *storage.Fa
 	}
 	if access.Verdict != storage.AccessActive || access.Family.Generation != 0 || !p.macKeyLives(access.Family) {
 		return nil, fail(InvalidGrant, msgIdempotencyMoved).reason("idempotency_moved_on")
+	}
+	if access.Family.DPoPThumbprint != sess.jkt {
+		return nil, fail(InvalidGrant, msgDPoPOtherKey).reason("dpop_other_key")
 	}
 	return &access.Family, nil
 }

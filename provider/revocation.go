@@ -72,9 +72,23 @@ func (p *Provider) revokeAccessToken(ctx context.Context, req Request, client *C
 		return err
 	}
 	p.log.LogAttrs(ctx, slog.LevelInfo, "token revoked", slog.String("event", "token.revoked"),
-		slog.String("kind", "access_token"), slog.String("client_id", client.ID), slog.String("sub", claims.Subject),
+		slog.String("kind", "access_token"), slog.String("client_id", client.ID), slog.String("sub", p.userOf(ctx, claims)),
 		slog.String("sid", claims.SID), slog.String("request_id", req.ID), slog.String("ip", req.RemoteIP.String()))
 	return nil
+}
+
+// userOf is whom the log names for an access token, whose sub may be a pairwise
+// one: the user's id, "" where the sign-in is gone.
+func (p *Provider) userOf(ctx context.Context, claims accessTokenPayload) string {
+	if claims.SID == "" {
+		return claims.Subject // the client itself
+	}
+	id, _ := storage.ParseFamilyID(claims.SID)
+	family, err := p.store.Family(ctx, id)
+	if err != nil {
+		return ""
+	}
+	return family.UserID
 }
 
 func (p *Provider) revokeDenied(ctx context.Context, req Request, client *Client, owner string) {

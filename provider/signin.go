@@ -24,7 +24,7 @@ func (p *Provider) signIn(ctx context.Context, sess *session) (*TokenResponse, e
 	}
 	if result.Verdict == storage.SignInIdempotencyTaken {
 		// Another node finished the same request meanwhile.
-		family, err := p.earlierOutcome(ctx, sess.proof.repeat)
+		family, err := p.earlierOutcome(ctx, sess)
 		if err != nil {
 			return nil, err
 		}
@@ -113,13 +113,10 @@ func (p *Provider) newSignIn(sess *session) storage.SignIn {
 		AMR:      subject.AMR,
 		MACKeyID: p.keys.MACKey().ID,
 		Secret:   storage.NewFamilySecret(),
+
+		DPoPThumbprint: sess.jkt,
 	}
-	settings := sess.snapshot
-	idle, absolute := settings.RefreshTokenIdleLifetime, settings.RefreshTokenAbsoluteLifetime
-	if !sess.client.may(GrantRefreshToken) {
-		// Nothing can prolong this sign-in, so it ends with its access token.
-		idle, absolute = settings.AccessTokenLifetime, settings.AccessTokenLifetime
-	}
+	idle, absolute := sess.familyLifetimes()
 	request := storage.SignIn{
 		AppID:        subject.Identity.AppID,
 		WeChatOpenID: subject.Identity.WeChatOpenID,
@@ -143,10 +140,11 @@ func (p *Provider) newSignIn(sess *session) storage.SignIn {
 }
 
 // mint makes the tokens of a family's live generation. Scope and audience are
-// the session's, which a refresh may have narrowed.
+// the session's, which a refresh may have narrowed; so is the key that the
+// access token is bound to.
 func (p *Provider) mint(ctx context.Context, sess *session, family storage.Family, withRefresh bool) (*TokenResponse, error) {
 	now := time.Now()
-	expires := now.Add(sess.snapshot.AccessTokenLifetime)
+	expires := now.Add(sess.accessTokenLifetime())
 	for _, end := range []time.Time{family.ExpiresAt, family.IdleExpiresAt} {
 		if end.Before(expires) {
 			expires = end
@@ -158,7 +156,7 @@ func (p *Provider) mint(ctx context.Context, sess *session, family storage.Famil
 		return nil, err
 	}
 	claims := accessClaims{
-		subject: family.UserID, sid: sid, issued: now, expires: expires, authTime: family.AuthTime, account: account,
+		subject: p.subject(sess.snapshot, sess.client, family.UserID), sid: sid, issued: now, expires: expires, authTime: family.AuthTime, account: account,
 	}
 	access, err := p.accessToken(sess, claims)
 	if err != nil {
@@ -168,6 +166,7 @@ func (p *Provider) mint(ctx context.Context, sess *session, family storage.Famil
 		AccessToken: access,
 		ExpiresIn:   expires.Sub(now),
 		Scope:       joinScope(sess.scope),
+		Bound:       sess.jkt != "",
 		Subject:     family.UserID,
 		FamilyID:    sid,
 	}
@@ -177,6 +176,9 @@ func (p *Provider) mint(ctx context.Context, sess *session, family storage.Famil
 		}
 	}
 	if slices.Contains(sess.scope, "openid") {
+		if claims.account, err = p.addNamed(ctx, sess.snapshot, sess.client, account, idTokenNames(family.IDTokenClaims), &family); err != nil {
+			return nil, err
+		}
 		out.IDToken, err = p.idToken(sess, family, access, claims)
 	}
 	return out, err

@@ -3,21 +3,9 @@ package provider
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"github.com/wxidp/wxidp/storage"
 )
-
-// ScanView is a code for scanning, as its page shows it.
-type ScanView struct {
-	State     string // waiting, scanned, approved, denied or expired
-	Number    string // to be chosen on the phone
-	Link      string // what a QR code of our own holds
-	ExpiresAt time.Time
-
-	Image     []byte // WeChat's own code; nil: draw Link
-	ImageType string
-}
 
 // describeScan shows the code of an interaction, or a new one where it has
 // none that is still good for anything. Where too many were asked for, or the
@@ -28,14 +16,12 @@ func (p *Provider) describeScan(ctx context.Context, req Request, ix *openIntera
 		return nil
 	}
 	if ix.Scan != "" {
-		state, err := p.scanState(ctx, req, ix.Scan)
+		shown, err := p.showScan(ctx, req, ix.Scan)
 		if err != nil && AsError(err).Code != NotFound {
 			return err
 		}
-		if err == nil && (state.State != ticketWaiting || !snap.Scan.WeChatCode) {
-			view.Scan = &ScanView{
-				State: string(state.State), Number: state.Number, Link: p.scanLink(snap, ix.Scan), ExpiresAt: state.ExpiresAt,
-			}
+		if err == nil {
+			view.Scan = &shown
 			return nil
 		}
 	}
@@ -61,10 +47,7 @@ func (p *Provider) newCode(ctx context.Context, req Request, snap *snapshot, ix 
 	if err := p.save(ctx, req, ix, func(i *interaction) { i.Scan = code.ID }); err != nil {
 		return nil, err
 	}
-	return &ScanView{
-		State: string(ticketWaiting), Number: code.Number, Link: code.Link, ExpiresAt: code.ExpiresAt,
-		Image: code.Image, ImageType: code.ImageType,
-	}, nil
+	return &code, nil
 }
 
 // RenewScan gives an interaction another code for scanning.
@@ -95,7 +78,7 @@ func (p *Provider) ScanState(ctx context.Context, req Request, id, last string) 
 	if ix.Scan == "" {
 		return string(ticketExpired), nil
 	}
-	var state scanView
+	var state ScanView
 	if last == "" {
 		state, err = p.scanState(ctx, req, ix.Scan)
 	} else {
@@ -169,7 +152,7 @@ func (p *Provider) answerDevice(ctx context.Context, req Request, at *acting, ap
 		return Next{}, err
 	}
 	if !approve {
-		return Next{Device: device.Client.title()}, p.denyDevice(ctx, req, device.Key, at.login.UserID)
+		return Next{Device: device.Client.title()}, p.refuseDevice(ctx, req, device.Key, at.login.UserID)
 	}
 	by := approver{ID: at.login.UserID, Epoch: at.login.UserEpoch, AuthTime: at.login.AuthTime.Unix(), AMR: at.login.AMR}
 	if err := p.approveDevice(ctx, req, device.Key, by); err != nil {

@@ -17,12 +17,18 @@ type ticketDesk struct {
 	codes  *limit.Limiter // codes made, by address
 	misses *limit.Limiter // unknown tickets, by address and by user
 
-	mu      sync.Mutex // guards what follows
-	paces   map[storage.Digest]pace
-	swept   time.Time // when paces was last rid of old ones
-	waiting map[storage.Digest]chan struct{}
-	waits   map[string]int // by address; those of all together are allWaits
-	all     int
+	mu    sync.Mutex // guards what follows
+	paces map[storage.Digest]pace
+	swept time.Time // when paces was last rid of old ones
+	rooms map[storage.Digest]*room
+	waits map[string]int // connections that wait, by address
+	all   int            // of them
+}
+
+// room is where connections wait for news of one ticket.
+type room struct {
+	people int
+	news   chan struct{} // closed at the next news
 }
 
 // pace is how a device asks for one device_code (RFC 8628 §3.5).
@@ -45,7 +51,7 @@ const (
 func newTicketDesk() *ticketDesk {
 	return &ticketDesk{
 		codes: limit.New(limit.Rate{}, 1<<16), misses: limit.New(limit.Rate{}, 1<<16),
-		paces: make(map[storage.Digest]pace), waiting: make(map[storage.Digest]chan struct{}), waits: make(map[string]int),
+		paces: make(map[storage.Digest]pace), rooms: make(map[storage.Digest]*room), waits: make(map[string]int),
 	}
 }
 
@@ -94,32 +100,9 @@ func (d *ticketDesk) makeRoom(now time.Time) {
 	}
 }
 
-// news returns a channel that is closed when the ticket changes in this
-// process.
-func (d *ticketDesk) news(key storage.Digest) <-chan struct{} {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	c := d.waiting[key]
-	if c == nil {
-		c = make(chan struct{})
-		d.waiting[key] = c
-	}
-	return c
-}
-
-// tell wakes all who wait for news of the ticket.
-func (d *ticketDesk) tell(key storage.Digest) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if c := d.waiting[key]; c != nil {
-		close(c)
-		delete(d.waiting, key)
-	}
-}
-
-// enter counts a connection that is going to wait; ok is false where there are
-// too many. leave must follow.
-func (d *ticketDesk) enter(address string) (ok bool) {
+// enter counts a connection that is going to wait for news of a ticket; ok is
+// false where there are too many. Otherwise leave must follow.
+func (d *ticketDesk) enter(key storage.Digest, address string) (ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.all >= maxWaits || d.waits[address] >= maxWaitsPerIP {
@@ -127,18 +110,40 @@ func (d *ticketDesk) enter(address string) (ok bool) {
 	}
 	d.all++
 	d.waits[address]++
+	if d.rooms[key] == nil {
+		d.rooms[key] = &room{news: make(chan struct{})}
+	}
+	d.rooms[key].people++
 	return true
 }
 
-func (d *ticketDesk) leave(address string, key storage.Digest) {
+func (d *ticketDesk) leave(key storage.Digest, address string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.all--
 	if d.waits[address]--; d.waits[address] == 0 {
 		delete(d.waits, address)
 	}
-	if d.all == 0 {
-		clear(d.waiting)
+	if d.rooms[key].people--; d.rooms[key].people == 0 {
+		delete(d.rooms, key)
+	}
+}
+
+// news returns a channel that is closed when the ticket changes in this
+// process, for who has entered.
+func (d *ticketDesk) news(key storage.Digest) <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.rooms[key].news
+}
+
+// tell wakes all who wait for news of the ticket.
+func (d *ticketDesk) tell(key storage.Digest) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r := d.rooms[key]; r != nil {
+		close(r.news)
+		r.news = make(chan struct{})
 	}
 }
 

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"log/slog"
 	"net/url"
@@ -17,53 +18,50 @@ type QRCodeMaker interface {
 	UnlimitedQRCode(ctx context.Context, appid string, in wechat.QRCodeRequest) (wechat.QRCode, error)
 }
 
-// scanCode is a code as the browser that asked for it shows it.
-type scanCode struct {
-	ID        string // of the ticket; known to everybody who sees the code
-	Number    string // two digits for the person to choose on the phone
-	Link      string // what an own QR code holds
+// ScanView is a code by which a person signs a browser in, as that browser
+// shows it. It never says who scanned.
+type ScanView struct {
+	ID        string      // of the ticket; known to everybody who sees the code
+	State     ticketState // waiting, scanned, approved, denied or expired
+	Number    string      // two digits for the person to choose on the phone
+	Link      string      // what the issuer's own QR code holds
 	ExpiresAt time.Time
 
 	Image     []byte // WeChat's code; nil: draw Link
-	ImageType string // media type
+	ImageType string // media type of Image
 }
 
-// scanView is what a browser may know of its code. It never says who scanned.
-type scanView struct {
-	State     ticketState // waiting, scanned, approved, denied or expired
-	Number    string
-	ExpiresAt time.Time
-}
-
-// newScan makes a code by which a person signs the request's browser in. It
-// lives 120 s and serves once, this browser and no other.
-func (p *Provider) newScan(ctx context.Context, req Request, client *Client, scope []string) (scanCode, error) {
+// newScan makes a code by which a person signs the request's browser in, for a
+// client or for the issuer's own pages (nil). It lives 120 s and serves once,
+// this browser and no other.
+func (p *Provider) newScan(ctx context.Context, req Request, client *Client, scope []string) (ScanView, error) {
 	snap := p.settings()
 	if snap.Scan.AppID == "" {
-		return scanCode{}, fail(InvalidRequest, msgScanOff).reason("scan_off")
+		return ScanView{}, fail(InvalidRequest, msgScanOff).reason("scan_off")
 	}
 	if req.Browser == "" {
-		return scanCode{}, errors.New("a scan without a browser")
+		return ScanView{}, errors.New("a scan without a browser")
 	}
 	if ok, wait := p.tickets.codes.Allow(req.subscriber()); !ok {
-		return scanCode{}, Limited("scan_codes", wait)
+		return ScanView{}, Limited("scan_codes", wait)
 	}
 	id, browser, now := newScanID(), browserDigest(req), time.Now()
 	t := &ticket{
-		Kind: ticketScan, ClientID: client.ID, Scope: scope, Browser: &browser,
+		Kind: ticketScan, Scope: scope, Browser: browser,
 		Agent: req.Agent, Place: req.place(), Network: wideNetwork(req.RemoteIP),
 		Created: now.UnixMilli(), Expires: now.Add(scanLifetime).UnixMilli(),
+	}
+	if client != nil {
+		t.ClientID = client.ID
 	}
 	t.to(ticketWaiting, now)
 	t.Number, t.Choices = scanNumbers()
 	if err := p.putTicket(ctx, scanKey(id), t, scanLifetime+ticketLinger); err != nil {
-		return scanCode{}, err
+		return ScanView{}, err
 	}
-	code := scanCode{ID: id, Number: t.Number, Link: p.scanLink(snap, id), ExpiresAt: t.expiresAt()}
-	if snap.Scan.WeChatCode && p.qrCodes != nil {
-		p.drawWeChatCode(ctx, req, snap, &code)
-	}
-	return code, nil
+	view := p.scanView(snap, id, t)
+	p.draw(ctx, req, snap, &view)
+	return view, nil
 }
 
 func (p *Provider) putTicket(ctx context.Context, key storage.Digest, t *ticket, lifetime time.Duration) error {
@@ -78,17 +76,20 @@ func (p *Provider) putTicket(ctx context.Context, key storage.Digest, t *ticket,
 	return err
 }
 
-// drawWeChatCode lets WeChat draw the code. Where it does not, the link does.
-func (p *Provider) drawWeChatCode(ctx context.Context, req Request, snap *snapshot, code *scanCode) {
-	drawn, err := p.qrCodes.UnlimitedQRCode(ctx, snap.Scan.AppID, wechat.QRCodeRequest{
-		Scene: code.ID, Page: snap.Scan.Page, EnvVersion: snap.Scan.EnvVersion,
-	})
-	if err != nil {
-		refusal := AsError(err)
-		p.warn(ctx, req, "qr.link_instead", slog.String("wechat_appid", snap.Scan.AppID), slog.String("reason", refusal.LogReason))
+// draw lets WeChat draw a code that still waits, where that is configured. If
+// it does not, the link does.
+func (p *Provider) draw(ctx context.Context, req Request, snap *snapshot, view *ScanView) {
+	if !snap.Scan.WeChatCode || p.qrCodes == nil || view.State != ticketWaiting {
 		return
 	}
-	code.Image, code.ImageType = drawn.Image, drawn.MediaType
+	drawn, err := p.qrCodes.UnlimitedQRCode(ctx, snap.Scan.AppID, wechat.QRCodeRequest{
+		Scene: view.ID, Page: snap.Scan.Page, EnvVersion: snap.Scan.EnvVersion,
+	})
+	if err != nil {
+		p.warn(ctx, req, "qr.link_instead", slog.String("wechat_appid", snap.Scan.AppID), slog.String("reason", AsError(err).LogReason))
+		return
+	}
+	view.Image, view.ImageType = drawn.Image, drawn.MediaType
 }
 
 // scanLink is the link that leads the phone to a ticket.
@@ -106,7 +107,10 @@ func (p *Provider) scanLink(snap *snapshot, id string) string {
 
 func scanKey(id string) storage.Digest { return digest("scan", id) }
 
-func browserDigest(req Request) storage.Digest { return digest("browser", req.Browser) }
+func browserDigest(req Request) string {
+	sum := digest("browser", req.Browser)
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
 
 // ownScan reads the ticket of a code of the request's browser; it is not found
 // for every other.
@@ -121,23 +125,35 @@ func (p *Provider) ownScan(ctx context.Context, req Request, id string) (*ticket
 		return nil, missing("ticket_missing")
 	case err != nil:
 		return nil, err
-	case t.Kind != ticketScan || *t.Browser != browserDigest(req):
+	case t.Kind != ticketScan || t.Browser != browserDigest(req):
 		return nil, missing("other_browser")
 	}
 	return t, nil
 }
 
-// scanState says how a code of the request's browser stands.
-func (p *Provider) scanState(ctx context.Context, req Request, id string) (scanView, error) {
+// scanState says how a code of the request's browser stands. It has no Image.
+func (p *Provider) scanState(ctx context.Context, req Request, id string) (ScanView, error) {
 	t, err := p.ownScan(ctx, req, id)
 	if err != nil {
-		return scanView{}, err
+		return ScanView{}, err
 	}
-	return t.view(time.Now()), nil
+	return p.scanView(p.settings(), id, t), nil
 }
 
-func (t *ticket) view(now time.Time) scanView {
-	view := scanView{State: t.at(now), Number: t.Number, ExpiresAt: t.expiresAt()}
+// showScan is scanState with the Image, for a page that is shown again. A code
+// of WeChat's is drawn anew, which counts as one more code.
+func (p *Provider) showScan(ctx context.Context, req Request, id string) (ScanView, error) {
+	view, err := p.scanState(ctx, req, id)
+	if snap := p.settings(); err == nil && snap.Scan.WeChatCode && view.State == ticketWaiting {
+		if ok, _ := p.tickets.codes.Allow(req.subscriber()); ok {
+			p.draw(ctx, req, snap, &view)
+		}
+	}
+	return view, err
+}
+
+func (p *Provider) scanView(snap *snapshot, id string, t *ticket) ScanView {
+	view := ScanView{ID: id, State: t.at(time.Now()), Number: t.Number, Link: p.scanLink(snap, id), ExpiresAt: t.expiresAt()}
 	switch view.State {
 	case ticketDead:
 		view.State = ticketDenied
@@ -150,12 +166,12 @@ func (t *ticket) view(now time.Time) scanView {
 // waitScan returns as scanState does, once the code's state is another than
 // last or 25 s went by. A connection too many is refused with 429; such a
 // browser asks by scanState.
-func (p *Provider) waitScan(ctx context.Context, req Request, id string, last ticketState) (scanView, error) {
+func (p *Provider) waitScan(ctx context.Context, req Request, id string, last ticketState) (ScanView, error) {
 	key, address := scanKey(id), req.subscriber()
-	if !p.tickets.enter(address) {
-		return scanView{}, Limited("scan_waits", waitPoll)
+	if !p.tickets.enter(key, address) {
+		return ScanView{}, Limited("scan_waits", waitPoll)
 	}
-	defer p.tickets.leave(address, key)
+	defer p.tickets.leave(key, address)
 	end := time.NewTimer(maxScanWait)
 	defer end.Stop()
 	for {

@@ -29,6 +29,7 @@ type TokenResponse struct {
 	Scope        string
 	RefreshToken string // "": none
 	IDToken      string // "": none
+	Bound        bool   // to a key (RFC 9449 §5); otherwise a bearer token
 
 	GrantType string
 	ClientID  string
@@ -43,7 +44,9 @@ func (t *TokenResponse) JSON() []byte {
 	b := make([]byte, 0, 160+len(t.AccessToken)+len(t.RefreshToken)+len(t.IDToken)+len(t.Scope))
 	b = append(b, `{"access_token":`...)
 	b = appendString(b, t.AccessToken)
-	b = append(b, `,"token_type":"Bearer","expires_in":`...)
+	b = append(b, `,"token_type":"`...)
+	b = append(b, t.scheme()...)
+	b = append(b, `","expires_in":`...)
 	b = strconv.AppendInt(b, int64(t.ExpiresIn/time.Second), 10)
 	b = append(b, `,"scope":`...)
 	b = appendString(b, t.Scope)
@@ -58,6 +61,14 @@ func (t *TokenResponse) JSON() []byte {
 	return append(b, "}\n"...)
 }
 
+// scheme is the token_type, by which the access token is to be presented.
+func (t *TokenResponse) scheme() string {
+	if t.Bound {
+		return schemeDPoP
+	}
+	return schemeBearer
+}
+
 // session carries one token request through fosite's two passes over the
 // handlers: the first judges, the second commits and mints.
 type session struct {
@@ -67,7 +78,9 @@ type session struct {
 	scope    []string
 	audience []string
 	nonce    string
-	jkt      string // of the DPoP proof that came with the request; "": none
+
+	jkt    string // thumbprint of the key that access tokens are bound to; "": bearer tokens
+	proven bool   // tokenProof is through
 
 	proof   *proof          // proof grants
 	refresh *refreshRequest // refresh grant
@@ -142,15 +155,24 @@ func isFor(requester fosite.AccessRequester, grantType string) bool {
 	return len(types) == 1 && types[0] == grantType
 }
 
-// admit makes the checks that no grant may forget: the client may use the
-// grant, and it may have the scopes and audiences asked for.
-func (p *Provider) admit(requester fosite.AccessRequester, grantType string) (*session, error) {
+// enter makes the checks that no grant may forget: the client may use the
+// grant, and it proves possession of a key where it must or will.
+func (p *Provider) enter(ctx context.Context, requester fosite.AccessRequester, grantType string) (*session, error) {
 	sess := requester.GetSession().(*session)
 	sess.client = requester.GetClient().(fositeClient).Client
 	if !sess.client.may(grantType) {
 		return nil, fail(UnauthorizedClient, msgGrantForbidden).reason("grant_not_allowed")
 	}
-	var err error
+	return sess, p.tokenProof(ctx, sess)
+}
+
+// admit is enter for a grant whose request says what is to be granted: the
+// client may have the scopes and audiences asked for.
+func (p *Provider) admit(ctx context.Context, requester fosite.AccessRequester, grantType string) (*session, error) {
+	sess, err := p.enter(ctx, requester, grantType)
+	if err != nil {
+		return nil, err
+	}
 	if sess.scope, err = sess.client.scope(requester.GetRequestedScopes()); err != nil {
 		return nil, err
 	}

@@ -52,13 +52,13 @@ func (p *Provider) Unbind(ctx context.Context, req Request) ([]byte, error) {
 	if err := p.proveAgain(ctx, req, token); err != nil {
 		return nil, err
 	}
-	removed, appIDs, err := p.identitiesIn(ctx, token.Subject, appID, everywhere)
+	removed, appIDs, err := p.identitiesIn(ctx, token.user(), appID, everywhere)
 	if err != nil {
 		return nil, err
 	}
 	verdict, err := p.store.Unbind(ctx, storage.Unbinding{
 		// All by the store's list: a sign-in may add one at this moment.
-		UserID: token.Subject, Identities: removed, All: everywhere, WaysIn: p.settings().waysIn(),
+		UserID: token.user(), Identities: removed, All: everywhere, WaysIn: p.settings().waysIn(),
 	})
 	switch {
 	case err != nil:
@@ -69,7 +69,7 @@ func (p *Provider) Unbind(ctx context.Context, req Request) ([]byte, error) {
 		return nil, fail(InvalidRequest, msgNotBound).reason("not_bound")
 	}
 	for _, appID := range appIDs {
-		p.info(ctx, req, "identity.unbound", slog.String("sub", token.Subject),
+		p.info(ctx, req, "identity.unbound", slog.String("sub", token.user()),
 			slog.String("client_id", token.ClientID), slog.String("wechat_appid", appID))
 	}
 	out := appendStrings([]byte(`{"unbound":true,"wechat_appids":`), appIDs)
@@ -94,7 +94,7 @@ func (p *Provider) proveAgain(ctx context.Context, req Request, token activeToke
 			return err
 		}
 		found, _, err := p.store.IdentityUser(ctx, user.Identity.AppID, user.Identity.WeChatOpenID)
-		if errors.Is(err, storage.ErrNotFound) || err == nil && found.ID != token.Subject {
+		if errors.Is(err, storage.ErrNotFound) || err == nil && found.ID != token.user() {
 			return fail(InvalidGrant, msgOtherUser).reason("proof_of_another_user")
 		}
 		return err
@@ -111,13 +111,13 @@ func (p *Provider) proveByPassword(ctx context.Context, req Request, token activ
 	if form.Get("username") == "" {
 		return fail(InvalidRequest, msgParamMissing.with("username")).reason("missing_username")
 	}
-	user, err := p.store.User(ctx, token.Subject)
+	user, err := p.store.User(ctx, token.user())
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
 	_, err = p.passwords.Authenticate(ctx, accounts.Credentials{
 		Username: form.Get("username"), Password: secret.New(form.Get("password")),
-		Account: &accounts.ExpectedAccount{UserID: token.Subject, ExternalID: user.ExternalID},
+		Account: &accounts.ExpectedAccount{UserID: token.user(), ExternalID: user.ExternalID},
 		IP:      req.RemoteIP, ClientID: token.ClientID, RequestID: req.ID,
 	})
 	if wrong, ok := errors.AsType[*accounts.Error](err); ok && wrong.Kind == accounts.WrongCredentials {

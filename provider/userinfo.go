@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/wxidp/wxidp/storage"
@@ -42,7 +43,7 @@ func (p *Provider) UserInfo(ctx context.Context, req Request) ([]byte, error) {
 	}
 	info := userInfo{Subject: token.Subject}
 	if token.has(scopeProfile) || token.has(scopePhone) {
-		user, err := p.store.User(ctx, token.Subject)
+		user, err := p.store.User(ctx, token.user())
 		if errors.Is(err, storage.ErrNotFound) {
 			return nil, bearer(fail(InvalidToken, msgBearerInvalid).reason("user_missing"))
 		}
@@ -61,8 +62,16 @@ func (p *Provider) UserInfo(ctx context.Context, req Request) ([]byte, error) {
 			return nil, err
 		}
 	}
-	account, err := p.accountClaims(ctx, p.settings(), token.scopes(), token.Subject)
+	snap := p.settings()
+	account, err := p.accountClaims(ctx, snap, token.scopes(), token.user())
 	if err != nil {
+		return nil, err
+	}
+	names := slices.DeleteFunc(slices.Clone(token.family.UserInfoClaims), func(name string) bool {
+		scope := namedClaims[name].scope // what profile and phone release is in info
+		return (scope == scopeProfile || scope == scopePhone) && token.has(scope)
+	})
+	if account, err = p.addNamed(ctx, snap, token.client, account, names, token.family); err != nil {
 		return nil, err
 	}
 	body, err := json.Marshal(info)
@@ -81,15 +90,23 @@ func (p *Provider) weChatClaims(ctx context.Context, token activeToken, info *us
 	if err != nil {
 		return err
 	}
-	if identity.AppID == token.client.WeChatAppID && identity.UserID == token.Subject {
+	if identity.AppID == token.client.WeChatAppID && identity.UserID == token.user() {
 		info.WeChatOpenID, info.UnionID, info.WeChatAppID = identity.WeChatOpenID, identity.UnionID, identity.AppID
 	}
 	return nil
 }
 
-func bearerToken(r *http.Request) (string, error) {
+// The schemes by which access tokens are presented, which are token types, too.
+const (
+	schemeBearer = "Bearer" // RFC 6750
+	schemeDPoP   = "DPoP"   // RFC 9449 §7.1
+)
+
+// presentedToken is the access token of a request to a protected resource, and
+// the scheme by which it comes.
+func presentedToken(r *http.Request) (token, scheme string, err error) {
 	if err := checkForm(r); err != nil {
-		return "", bearer(AsError(err))
+		return "", "", bearer(AsError(err))
 	}
 	header := r.Header.Values("Authorization")
 	body := ""
@@ -98,18 +115,20 @@ func bearerToken(r *http.Request) (string, error) {
 	}
 	switch {
 	case len(header) > 1 || len(header) == 1 && body != "":
-		return "", bearer(fail(InvalidRequest, msgBearerMissing).reason("two_tokens"))
+		return "", "", bearer(fail(InvalidRequest, msgBearerMissing).reason("two_tokens"))
 	case len(header) == 0 && body == "":
 		// RFC 6750 §3.1: a request without any credentials gets no error code.
-		return "", bearer(fail(InvalidToken, msgBearerMissing).reason("no_token"))
+		return "", "", bearer(fail(InvalidToken, msgBearerMissing).reason("no_token"))
 	case body != "":
-		return body, nil
+		return body, schemeBearer, nil
 	}
-	scheme, token, _ := strings.Cut(header[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return "", bearer(fail(InvalidToken, msgBearerMissing).reason("authorization_scheme"))
+	scheme, token, _ = strings.Cut(header[0], " ")
+	for _, known := range []string{schemeBearer, schemeDPoP} {
+		if strings.EqualFold(scheme, known) && token != "" {
+			return token, known, nil
+		}
 	}
-	return token, nil
+	return "", "", bearer(fail(InvalidToken, msgBearerMissing).reason("authorization_scheme"))
 }
 
-func bearer(e *Error) *Error { e.Scheme = "Bearer"; return e }
+func bearer(e *Error) *Error { e.Scheme = schemeBearer; return e }

@@ -55,7 +55,7 @@ func (p *Provider) UseSessionKey(ctx context.Context, req Request, path string) 
 	}
 	var answer []byte
 	var result string
-	if ok, wait := p.weChatData.Allow(token.Subject); ok {
+	if ok, wait := p.weChatData.Allow(token.user()); ok {
 		answer, result, err = use.do(p, ctx, holder, form)
 	} else {
 		err = Limited("wechat_data", wait)
@@ -64,7 +64,7 @@ func (p *Provider) UseSessionKey(ctx context.Context, req Request, path string) 
 		refusal := fromCustody(err)
 		result, err = refusal.LogReason, refusal
 	}
-	p.info(ctx, req, "wechat_data.used", slog.String("client_id", client.ID), slog.String("sub", token.Subject),
+	p.info(ctx, req, "wechat_data.used", slog.String("client_id", client.ID), slog.String("sub", token.user()),
 		slog.String("operation", path[len("/wechat/"):]), slog.String("result", result))
 	return answer, err
 }
@@ -93,7 +93,9 @@ func (p *Provider) weChatDataClient(ctx context.Context, req Request, path strin
 }
 
 // weChatUser finds whose session_key to use. All tokens that will not do,
-// those for others among them, have one answer.
+// those for others among them, have one answer. A token that is bound to a key
+// comes here from a resource server, which has checked the proof and proven
+// itself who it is.
 func (p *Provider) weChatUser(ctx context.Context, req Request, client *Client, presented string) (activeToken, accounts.Holder, error) {
 	// Not 401: the client has proven who it is.
 	refusal := fail(InvalidToken, msgUserTokenInvalid).reason("token_refused")
@@ -119,7 +121,7 @@ func (p *Provider) weChatUser(ctx context.Context, req Request, client *Client, 
 	if err != nil {
 		return activeToken{}, accounts.Holder{}, err
 	}
-	if identity.UserID != token.Subject || identity.AppID != token.client.WeChatAppID {
+	if identity.UserID != token.user() || identity.AppID != token.client.WeChatAppID {
 		return activeToken{}, accounts.Holder{}, refusal
 	}
 	return token, accounts.Holder{Identity: token.family.Identity, AppID: identity.AppID, WeChatOpenID: identity.WeChatOpenID}, nil

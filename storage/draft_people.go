@@ -118,8 +118,10 @@ func (d *Draft) SetPassword(userID, oldHash, newHash string, endFamilies bool) (
 }
 
 // Unbind drafts the removal of identities from a user, and the end of the
-// families that were signed in with them. Where the user has more families than
-// an operation looks at, all of the user's families end.
+// families that were signed in with them. All of the user's families end, and
+// with them the login sessions, where no identity is left, since one of these
+// may have let a browser in, and where the user has more families than an
+// operation looks at.
 func (d *Draft) Unbind(in Unbinding) (UnbindVerdict, error) {
 	user, err := d.user(in.UserID)
 	if err != nil {
@@ -154,6 +156,9 @@ func (d *Draft) Unbind(in Unbinding) (UnbindVerdict, error) {
 		if err := d.unlink(identity, user); err != nil {
 			return 0, err
 		}
+	}
+	if user.Identities.Len() == 0 {
+		return UnbindOK, user.EndFamilies(d.now, RevokedForUnbind)
 	}
 	return UnbindOK, d.endFamiliesOf(user, indexes, RevokedForUnbind)
 }

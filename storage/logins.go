@@ -70,10 +70,12 @@ type Logins interface {
 	DueLogouts(ctx context.Context, limit int) ([]LogoutNotice, error)
 
 	// SettleLogouts removes notices that were delivered or given up (Next is
-	// zero), and puts the others off until Next, with Attempts as given.
+	// zero), and puts the others off until Next, with Attempts as given. It takes
+	// up to MaxPage of them, and passes over those that are gone already.
 	SettleLogouts(ctx context.Context, notices []LogoutNotice) error
 
-	// QueueLogouts adds notices that are due at once.
+	// QueueLogouts adds up to MaxPage notices, which are due at once. A zero ID
+	// or EndedAt is filled in; a notice whose ID is known already stays as it is.
 	QueueLogouts(ctx context.Context, notices []LogoutNotice) error
 }
 
@@ -232,7 +234,9 @@ type Redemption struct {
 	Family   Family
 	Idle     time.Duration
 	Absolute time.Duration
-	// Remember is how long a used code is remembered.
+	// Remember is how long a used code is remembered. For a device code that is
+	// no less than the Grant may come for: after it, nothing tells the code from
+	// a fresh one.
 	Remember time.Duration
 }
 

@@ -50,8 +50,9 @@ type People interface {
 
 	// Unbind removes identities from a user and ends the families that were
 	// signed in with them: all of them, or none where nothing else would let
-	// the user in. An engine that would have to look at too many families for
-	// that ends all of the user's. While another identity of the user bears
+	// the user in. Where no identity is left all families of the user end, and
+	// the login sessions, which an identity may have begun; so they do in an
+	// engine that would have to look at too many families. While another identity of the user bears
 	// the same unionid, a sign-in of a removed one leads to the user again.
 	Unbind(ctx context.Context, in Unbinding) (UnbindVerdict, error)
 

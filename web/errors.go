@@ -36,8 +36,8 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, event string
 		seconds := (e.RetryAfter + time.Second - 1) / time.Second
 		header.Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
 	}
-	if challenge := challenge(e); challenge != "" {
-		header.Set("WWW-Authenticate", challenge)
+	for _, challenge := range challenges(e) {
+		header.Add("WWW-Authenticate", challenge)
 	}
 	body, err := json.Marshal(errorBody{e.Code, e.Message.In(preferredLanguage(r)), e.Detail})
 	if err != nil {
@@ -76,21 +76,26 @@ func (s *Server) logError(w http.ResponseWriter, r *http.Request, event string, 
 	s.Logger.LogAttrs(r.Context(), level, strings.ReplaceAll(event, ".", " "), attrs...)
 }
 
-// challenge is the WWW-Authenticate header (RFC 6749 §5.2, RFC 6750 §3).
-func challenge(e *provider.Error) string {
+// challenges are the WWW-Authenticate headers (RFC 6749 §5.2, RFC 6750 §3, RFC
+// 9449 §7.1).
+func challenges(e *provider.Error) []string {
+	const realm, algs = ` realm="wxidp"`, `, algs="`
 	switch {
+	case e.Scheme == "":
+		return nil
 	case e.Scheme == "Basic":
-		return `Basic realm="wxidp"`
-	case e.Scheme == "Bearer" && e.LogReason == "no_token":
-		return `Bearer realm="wxidp"`
-	case e.Scheme == "Bearer":
-		out := `Bearer realm="wxidp", error="` + string(e.Code) + `", error_description="` + e.Message.EN + `"`
-		if e.Code == provider.InsufficientScope {
-			out += `, scope="` + e.Scope + `"`
-		}
-		return out
+		return []string{e.Scheme + realm}
+	case e.LogReason == "no_token":
+		return []string{"Bearer" + realm, "DPoP" + realm + algs + provider.DPoPAlgs() + `"`}
 	}
-	return ""
+	out := e.Scheme + realm + `, error="` + string(e.Code) + `", error_description="` + e.Message.EN + `"`
+	if e.Code == provider.InsufficientScope {
+		out += `, scope="` + e.Scope + `"`
+	}
+	if e.Scheme == "DPoP" {
+		out += algs + provider.DPoPAlgs() + `"`
+	}
+	return []string{out}
 }
 
 // preferredLanguage is the caller's first language that messages exist in, by

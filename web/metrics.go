@@ -22,6 +22,7 @@ type Metrics struct {
 	requests     *prometheus.HistogramVec
 	weChat       *prometheus.HistogramVec
 	verifier     *prometheus.HistogramVec
+	logouts      *prometheus.HistogramVec
 	commits      prometheus.Histogram
 	commitSize   prometheus.Histogram
 	reloads      *prometheus.CounterVec
@@ -49,6 +50,7 @@ func NewMetrics(grantTypes []string) *Metrics {
 		requests: histogram("http_request_seconds", "Requests of the public listener by route and status.", "route", "status"),
 		weChat:   histogram("wechat_request_seconds", "Calls to WeChat by API and outcome (ok, an errcode or a fault).", "api", "outcome"),
 		verifier: histogram("verifier_request_seconds", "Calls to the product's account system by outcome (ok, refused or a fault).", "outcome"),
+		logouts:  histogram("backchannel_logout_seconds", "Logout tokens sent to clients by outcome (ok, refused or a fault).", "outcome"),
 		commits: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "wxidp", Name: "storage_commit_seconds",
 			Help: "Durable commits of the storage.", Buckets: latency}),
 		commitSize: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "wxidp", Name: "storage_commit_operations",
@@ -71,7 +73,7 @@ func NewMetrics(grantTypes []string) *Metrics {
 	m.reloads.WithLabelValues("applied")
 	m.reloads.WithLabelValues("refused")
 	m.reloadedAt.SetToCurrentTime()
-	m.registry.MustRegister(m.tokens, m.requests, m.weChat, m.verifier, m.commits, m.commitSize, m.reloads, m.reloadedAt, m.limits, m.logins, m.connections,
+	m.registry.MustRegister(m.tokens, m.requests, m.weChat, m.verifier, m.logouts, m.commits, m.commitSize, m.reloads, m.reloadedAt, m.limits, m.logins, m.connections,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
 	return m
 }
@@ -94,6 +96,11 @@ func (m *Metrics) WeChatCall(api, outcome string, elapsed time.Duration) {
 // VerifierCall records one call to the product's account system.
 func (m *Metrics) VerifierCall(outcome string, elapsed time.Duration) {
 	m.verifier.WithLabelValues(outcome).Observe(elapsed.Seconds())
+}
+
+// LogoutSent observes a logout token that was sent to a client.
+func (m *Metrics) LogoutSent(outcome string, elapsed time.Duration) {
+	m.logouts.WithLabelValues(outcome).Observe(elapsed.Seconds())
 }
 
 // Commit records one durable commit.

@@ -35,6 +35,10 @@ func (s *Server) Public() http.Handler {
 	} {
 		r.Post(at(path), s.form(s.limitedFailures(s.serveWeChatData(path))))
 	}
+	r.Post(at(provider.PathDeviceAuthorization), s.limited(s.form(s.serveDeviceAuthorization)))
+	r.Post(at(provider.PathDeviceContext), s.servePhone(s.Provider.DeviceContext))
+	r.Post(at(provider.PathDeviceApprove), s.servePhone(s.Provider.DeviceApprove))
+	r.Post(at(provider.PathDeviceDeny), s.servePhone(s.Provider.DeviceDeny))
 	s.pages(r, at)
 	r.Get(at(pathWeChatEvents), s.limited(s.serveEventTrial))
 	r.Post(at(pathWeChatEvents), s.limited(s.serveEvent))
@@ -80,7 +84,7 @@ func (s *Server) pages(r chi.Router, at func(string) string) {
 
 // middleware is what every request of the public listener goes through.
 func (s *Server) middleware(r chi.Router) {
-	r.Use(s.clientIP(), s.warnForwarded, s.identify, s.measure, s.recoverPanics)
+	r.Use(s.clientIP(), s.warnForwarded, s.identify, s.measure, s.recoverPanics, s.crossOrigin, s.dpopNonce)
 }
 
 // Admin is the handler of the admin listener: health and metrics for anybody

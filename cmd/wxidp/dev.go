@@ -25,7 +25,10 @@ import (
 const (
 	demoClient    = "shop-mini"
 	demoBackend   = "orders-api"
+	demoWeb       = "shop-web"
+	demoDevice    = "shop-tv"
 	backendSecret = "secrets/orders-api"
+	webSecret     = "secrets/shop-web"
 	weChatSecret  = "secrets/wechat"
 
 	// The second mini-program of the demonstration.
@@ -94,11 +97,14 @@ func prepareDev(dir string) error {
 		ClientID:                demoClient,
 		OpenPlatform:            "main",
 		IntrospectionSecretFile: backendSecret,
-		Demo:                    &config.InitDemo{AppID: demoAppID2, AppSecretFile: weChatSecret2, ClientID: demoClient2},
+		Demo: &config.InitDemo{
+			AppID: demoAppID2, AppSecretFile: weChatSecret2, ClientID: demoClient2, WebSecretFile: webSecret,
+		},
 	}, map[string]string{
 		weChatSecret:  demoAppSecret + "\n",
 		weChatSecret2: demoAppSecret2 + "\n",
 		backendSecret: rand.Text() + rand.Text() + "\n",
+		webSecret:     rand.Text() + rand.Text() + "\n",
 	})
 }
 

@@ -1,12 +1,17 @@
 package main
 
 import (
+	"net/netip"
+	"slices"
+
 	"github.com/wxidp/wxidp/accounts"
 	"github.com/wxidp/wxidp/config"
 	"github.com/wxidp/wxidp/grants"
 	"github.com/wxidp/wxidp/keys"
 	"github.com/wxidp/wxidp/provider"
 	"github.com/wxidp/wxidp/storage"
+	"github.com/wxidp/wxidp/web"
+	"github.com/wxidp/wxidp/web/pages"
 	"github.com/wxidp/wxidp/wechat"
 )
 
@@ -25,8 +30,8 @@ func keySettings(c *config.Config) keys.Settings {
 	return keys.Settings{
 		RotateEvery:     c.Keys.RotateEvery,
 		PublishAhead:    c.Keys.PublishAhead,
-		TokenLifetime:   max(c.Tokens.AccessTokenLifetime, c.Tokens.IDTokenLifetime),
-		RefreshLifetime: c.Tokens.RefreshTokenAbsoluteLifetime,
+		TokenLifetime:   c.LongestTokenLifetime(),
+		RefreshLifetime: c.LongestRefreshLifetime(),
 		EdDSA:           c.Keys.EdDSA,
 	}
 }
@@ -79,29 +84,88 @@ func providerSettings(c *config.Config) provider.Settings {
 		RefreshTokenAbsoluteLifetime: c.Tokens.RefreshTokenAbsoluteLifetime,
 		RefreshGrace:                 c.Tokens.RefreshGrace,
 		AccessTokenSigningAlg:        c.Tokens.AccessTokenSigningAlg,
+		DPoPNonce:                    c.Tokens.DPoPNonce,
+		PairwiseSalt:                 c.Tokens.PairwiseSalt,
 		ExternalAccounts:             c.Accounts.Verifier.Enabled(),
+		LoginIdleLifetime:            c.LoginSessions.IdleLifetime,
+		LoginAbsoluteLifetime:        c.LoginSessions.AbsoluteLifetime,
+		LoginScannedLifetime:         c.LoginSessions.ScannedLifetime,
+		Scan:                         scanSettings(c),
+		Logout:                       logoutSettings(c),
 		FailedClientAuthPerMinute:    unlessDisabled(c, c.RateLimits.FailedClientAuthPerMinute),
 		IntrospectionMissesPerMinute: unlessDisabled(c, c.RateLimits.IntrospectionMissesPerMinute),
 		WeChatDataPerUserPerMinute:   unlessDisabled(c, c.RateLimits.WeChatDataPerUserPerMinute),
+		ScanCodesPerIPPerMinute:      unlessDisabled(c, c.RateLimits.ScanCodesPerIPPerMinute),
+		TicketMissesPerIPPerMinute:   unlessDisabled(c, c.RateLimits.TicketMissesPerIPPerMinute),
 	}
-	for _, client := range c.Clients {
-		settings.Clients = append(settings.Clients, provider.Client{
-			ID:            client.ClientID,
-			Name:          client.Name,
-			Public:        client.Type == config.ClientPublic,
-			SecretHashes:  client.SecretHashes,
-			AuthMethod:    client.TokenEndpointAuthMethod,
-			AuthAlg:       client.TokenEndpointAuthSigningAlg,
-			JWKS:          client.JWKS,
-			GrantTypes:    client.GrantTypes,
-			Scopes:        client.Scopes,
-			DefaultScopes: client.DefaultScopes,
-			Audience:      client.Audience,
-			WeChatAppID:   client.WeChatAppID,
-			IDTokenAlg:    client.IDTokenSignedResponseAlg,
-			Introspection: client.Introspection,
-			RequireKnown:  !client.AutoCreate,
-		})
+	for i := range c.Clients {
+		settings.Clients = append(settings.Clients, clientSettings(&c.Clients[i]))
 	}
 	return settings
+}
+
+func clientSettings(client *config.Client) provider.Client {
+	return provider.Client{
+		ID:                           client.ClientID,
+		Name:                         client.Name,
+		Public:                       client.Type == config.ClientPublic,
+		SecretHashes:                 client.SecretHashes,
+		AuthMethod:                   client.TokenEndpointAuthMethod,
+		AuthAlg:                      client.TokenEndpointAuthSigningAlg,
+		JWKS:                         client.JWKS,
+		GrantTypes:                   client.GrantTypes,
+		Scopes:                       client.Scopes,
+		DefaultScopes:                client.DefaultScopes,
+		Audience:                     client.Audience,
+		WeChatAppID:                  client.WeChatAppID,
+		IDTokenAlg:                   client.IDTokenSignedResponseAlg,
+		Introspection:                client.Introspection,
+		RequireKnown:                 !client.AutoCreate,
+		RedirectURIs:                 client.RedirectURIs,
+		PostLogoutRedirectURIs:       client.PostLogoutRedirectURIs,
+		BackchannelLogoutURI:         client.BackchannelLogoutURI,
+		RequirePKCE:                  client.RequirePKCE,
+		RequirePushed:                client.RequirePushedAuthorizationRequests,
+		SkipConsent:                  client.Consent == config.ConsentSkip,
+		DefaultMaxAge:                client.DefaultMaxAge,
+		DPoPBound:                    client.DPoPBoundAccessTokens,
+		CORSOrigins:                  client.CORSOrigins,
+		Sector:                       client.Sector(),
+		AccessTokenLifetime:          client.AccessTokenLifetime,
+		IDTokenLifetime:              client.IDTokenLifetime,
+		RefreshTokenIdleLifetime:     client.RefreshTokenIdleLifetime,
+		RefreshTokenAbsoluteLifetime: client.RefreshTokenAbsoluteLifetime,
+	}
+}
+
+func scanSettings(c *config.Config) provider.Scan {
+	return provider.Scan{
+		AppID:      c.Scan.AppID,
+		Link:       c.Scan.Link,
+		WeChatCode: c.Scan.Code == config.ScanCodeWeChat,
+		Page:       c.Scan.Page,
+		EnvVersion: c.Scan.EnvVersion,
+	}
+}
+
+// logoutSettings lets logout tokens go to this machine where the issuer is on
+// it, too: that is development.
+func logoutSettings(c *config.Config) provider.Logout {
+	out := provider.Logout{AllowedNetworks: c.BackchannelLogout.AllowedNetworks, Timeout: c.BackchannelLogout.Timeout}
+	if c.OnLoopback() {
+		out.AllowedNetworks = append(slices.Clone(out.AllowedNetworks), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
+	}
+	return out
+}
+
+func siteOf(c *config.Config) web.Site {
+	return web.Site{
+		Brand: pages.Brand{
+			Name: c.Brand.Name, Color: c.Brand.Color, Logo: c.Brand.Logo, LogoType: c.Brand.LogoType,
+			PrivacyURI: c.Brand.PrivacyURI, TermsURI: c.Brand.TermsURI,
+		},
+		PlaceHeader:      c.Scan.PlaceHeader,
+		VerificationName: c.Scan.VerificationName,
+		VerificationBody: c.Scan.VerificationBody,
+	}
 }

@@ -44,7 +44,8 @@ func build(ctx context.Context, loaded *config.Loaded, logger *slog.Logger) (_ *
 	c := loaded.Config
 	p := &parts{log: logger}
 	p.config.Store(c)
-	p.metrics = web.NewMetrics([]string{grants.TypeWeChatJSCode, grants.TypeWeChatPhone, provider.GrantRefreshToken, provider.GrantClientCredentials})
+	p.metrics = web.NewMetrics([]string{grants.TypeWeChatJSCode, grants.TypeWeChatPhone, provider.GrantRefreshToken,
+		provider.GrantAuthorizationCode, provider.GrantDeviceCode, provider.GrantClientCredentials})
 	if err := p.openData(ctx, loaded); err != nil {
 		return nil, err
 	}
@@ -144,8 +145,11 @@ func (p *parts) makeProvider(c *config.Config) (err error) {
 		Codes:     codes,
 		Passwords: p.passwords,
 		Custody:   accounts.NewCustody(p.store, p.weChat),
+		QRCodes:   p.weChat,
 		Settings:  providerSettings(c),
 		Logger:    p.log,
+
+		ObserveLogout: p.metrics.LogoutSent,
 	})
 	return err
 }
@@ -162,6 +166,7 @@ func (p *parts) makeWeb(c *config.Config) (err error) {
 		ClientExists:           p.clientExists,
 		Metrics:                p.metrics,
 		Logger:                 p.log,
+		Site:                   siteOf(c),
 		TrustedProxies:         c.TrustedProxies,
 		RequestsPerIPPerMinute: unlessDisabled(c, c.RateLimits.RequestsPerIPPerMinute),
 		AdminToken:             c.Admin.Token,
@@ -183,11 +188,16 @@ func (p *parts) apply(c *config.Config) error {
 	if err != nil {
 		return err
 	}
+	showSite, err := p.web.PrepareSite(siteOf(c))
+	if err != nil {
+		return err
+	}
 	p.keys.Reload(keySettings(c))
 	p.weChat.SetApps(weChatApps(c)) // before the clients that may be of a new app
 	apply()
 	setVerifier()
 	setReceivers()
+	showSite()
 	p.limits.SetRates(signInRates(c))
 	p.guard.SetRates(guardRates(c))
 	p.defaults.SetTemplate(defaultProfile(c))

@@ -270,11 +270,18 @@ func (s *suite) loginUserEnds() {
 			return errors.Join(err, map[bool]error{false: errors.New("not merged")}[res.Verdict == storage.MergeOK])
 		},
 		"Erase": func(id string) error { _, err := s.store.Erase(s.Context(), id); return err },
+		"Unbind": func(id string) error {
+			verdict, err := s.store.Unbind(s.Context(), storage.Unbinding{UserID: id, All: true, WaysIn: storage.WaysIn{Password: true}})
+			return errors.Join(err, map[bool]error{false: errors.New("not unbound")}[verdict == storage.UnbindOK])
+		},
 	} {
 		id := ""
-		if name == "Merge" {
+		switch name {
+		case "Merge":
 			id = s.family("o-merge").UserID
-		} else {
+		case "Unbind":
+			id = s.wantOK(bound(inApp(appID, "o-unbind"), s.account(name))).UserID
+		default:
 			id = s.account(name)
 		}
 		login := s.login(id, name)
