@@ -194,6 +194,7 @@ func TestThreat12BackchannelSSRF(t *testing.T) {
 			outcomes := b.trust(inside)
 			lb := &logoutBench{bench: b}
 			stop := lb.run()
+			defer stop()
 			lb.queue(webClient, 1)
 			if outcome := receive(t, outcomes); outcome != logoutForbidden {
 				t.Errorf("%s://%s: outcome %s", scheme, host, outcome)
@@ -216,6 +217,7 @@ func TestThreat12BackchannelRedirect(t *testing.T) {
 		outcomes := b.trust(rp)
 		lb := &logoutBench{bench: b}
 		stop := lb.run()
+		defer stop()
 		lb.queue(webClient, 1)
 		if outcome := receive(t, outcomes); outcome != logoutRedirect {
 			t.Errorf("%d: outcome %s", code, outcome)

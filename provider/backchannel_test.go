@@ -140,7 +140,7 @@ func (b *logoutBench) run() (stop func()) {
 		defer close(ended)
 		b.RunLogouts(ctx)
 	}()
-	return func() { cancel(); <-ended }
+	return sync.OnceFunc(func() { cancel(); <-ended })
 }
 
 // queue adds n notices for a client.
@@ -214,6 +214,7 @@ func TestLogoutIsRetried(t *testing.T) {
 				b := newLogoutBench(t)
 				b.parties.answer("shop.example", answer)
 				stop := b.run()
+				defer stop()
 				b.queue(webClient, 1)
 				start := time.Now()
 				time.Sleep(30 * time.Hour)
@@ -252,6 +253,7 @@ func TestLogoutIsToldUntilItArrives(t *testing.T) {
 		b := newLogoutBench(t)
 		b.parties.answer("shop.example", status(http.StatusBadGateway))
 		stop := b.run()
+		defer stop()
 		b.queue(webClient, 1)
 		time.Sleep(time.Minute)
 		b.parties.answer("shop.example", status(http.StatusNoContent))
@@ -273,6 +275,7 @@ func TestLogoutIsRefused(t *testing.T) {
 		b := newLogoutBench(t)
 		b.parties.answer("shop.example", status(http.StatusBadRequest))
 		stop := b.run()
+		defer stop()
 		b.queue(webClient, 1)
 		time.Sleep(24 * time.Hour)
 		if n := len(b.parties.at("shop.example")); n != 1 || b.events("logout.refused") != 1 {
@@ -307,6 +310,7 @@ func TestSlowClientDelaysNobody(t *testing.T) {
 				b.parties.answer("shop.example", c.answer)
 				b.queue(webClient, c.backlog)
 				stop := b.run()
+				defer stop()
 				synctest.Wait()
 				start := time.Now()
 				quick := b.queue(quickClient, 3)
@@ -334,6 +338,7 @@ func TestClientIsBackAfterABacklog(t *testing.T) {
 		b.parties.answer("shop.example", status(http.StatusServiceUnavailable))
 		sids := b.queue(webClient, 500)
 		stop := b.run()
+		defer stop()
 		time.Sleep(10 * time.Minute)
 		tried := len(b.parties.at("shop.example"))
 		if tried > 10*logoutParallel {
@@ -371,6 +376,7 @@ func TestLogoutOfARemovedClient(t *testing.T) {
 			t.Fatal(err)
 		}
 		stop := b.run()
+		defer stop()
 		synctest.Wait()
 		stop()
 		if len(b.parties.told) != 0 {
@@ -393,6 +399,7 @@ func TestLogoutsAtShutdown(t *testing.T) {
 		})
 		sids := b.queue(webClient, 20)
 		stop := b.run()
+		defer stop()
 		time.Sleep(1500 * time.Millisecond)
 		stop()
 		before := len(b.parties.at("shop.example"))
@@ -460,6 +467,7 @@ func TestLogoutOfALostNode(t *testing.T) {
 		}
 		b.parties.answer("shop.example", nil)
 		stop := b.run()
+		defer stop()
 		time.Sleep(10 * time.Minute)
 		stop()
 		if told := b.parties.at("shop.example"); len(told) != 2 || told[1].at.Sub(told[0].at) < 30*time.Second {
