@@ -36,8 +36,10 @@ func (p *Provider) DeviceAuthorization(ctx context.Context, req Request) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	if ok, wait := p.tickets.codes.Allow(client.ID + "|" + req.subscriber()); !ok {
-		return nil, Limited("scan_codes", wait)
+	if client.Public {
+		if ok, wait := p.tickets.codes.Allow(client.ID + "|" + req.subscriber()); !ok {
+			return nil, Limited("scan_codes", wait)
+		}
 	}
 	now := time.Now()
 	t := &ticket{

@@ -5,8 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"log/slog"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/wxidp/wxidp/storage"
@@ -92,19 +90,6 @@ func (p *Provider) draw(ctx context.Context, req Request, snap *snapshot, view *
 	view.Image, view.ImageType = drawn.Image, drawn.MediaType
 }
 
-// scanLink is the link that leads the phone to a ticket.
-func (p *Provider) scanLink(snap *snapshot, id string) string {
-	link := snap.Scan.Link
-	if link == "" {
-		link = p.issuer + "/scan"
-	}
-	separator := "?"
-	if strings.Contains(link, "?") {
-		separator = "&"
-	}
-	return link + separator + "t=" + url.QueryEscape(id)
-}
-
 func scanKey(id string) storage.Digest { return digest("scan", id) }
 
 func browserDigest(req Request) string {
@@ -153,7 +138,7 @@ func (p *Provider) showScan(ctx context.Context, req Request, id string) (ScanVi
 }
 
 func (p *Provider) scanView(snap *snapshot, id string, t *ticket) ScanView {
-	view := ScanView{ID: id, State: t.at(time.Now()), Number: t.Number, Link: p.scanLink(snap, id), ExpiresAt: t.expiresAt()}
+	view := ScanView{ID: id, State: t.at(time.Now()), Number: t.Number, Link: snap.Scan.Link + "?t=" + id, ExpiresAt: t.expiresAt()}
 	switch view.State {
 	case ticketDead:
 		view.State = ticketDenied
