@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -62,6 +63,12 @@ func (p *page) Title() (string, error) {
 
 // Name is the page's name, for styles.
 func (p *page) Name() string { return p.name }
+
+// Wide reports whether the page has two columns where there is room.
+func (p *page) Wide() bool {
+	v, ok := p.View.(SignIn)
+	return ok && v.Password && v.Scan != nil
+}
 
 // Brand is the issuer's.
 func (p *page) Brand() Brand { return p.renderer.brand }
@@ -132,30 +139,18 @@ func (p *page) Moment(t time.Time) moment {
 
 // Scopes completes the texts of scopes; offline_access is among them where the
 // client asks for it.
-func (p *page) Scopes(v Consent) ([]ScopeText, error) {
-	scopes := make([]ScopeText, 0, len(v.Scopes)+1)
-	offline := false
-	for _, scope := range v.Scopes {
-		offline = offline || scope.Name == offlineAccess
-		scopes = append(scopes, scope)
-	}
-	if v.Offline && !offline {
+func (p *page) Scopes(v Consent) []ScopeText {
+	scopes := slices.Clone(v.Scopes)
+	if v.Offline && !slices.ContainsFunc(scopes, func(s ScopeText) bool { return s.Name == offlineAccess }) {
 		scopes = append(scopes, ScopeText{Name: offlineAccess})
 	}
 	for i, scope := range scopes {
-		if scope.Title != "" {
-			continue
-		}
-		scopes[i].Title = p.ScopeTitle(scope.Name)
-		if known := "scope." + scope.Name + ".text"; scope.Text == "" && texts[known] != (text{}) {
-			text, err := p.T(known)
-			if err != nil {
-				return nil, err
-			}
-			scopes[i].Text = text
+		if scope.Title == "" {
+			scopes[i].Title = p.ScopeTitle(scope.Name)
+			scopes[i].Text = p.named("scope."+scope.Name+".text", scope.Text)
 		}
 	}
-	return scopes, nil
+	return scopes
 }
 
 const offlineAccess = "offline_access"

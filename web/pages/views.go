@@ -10,9 +10,9 @@ import (
 type SignIn struct {
 	// Base is the path of this sign-in. Forms post to Base + "/password",
 	// "/scan" (a new QR code), "/finish" (after the phone approved) and
-	// "/cancel". The script listens to Base + "/events" and, where that fails,
-	// asks Base + "/state" every two seconds; both speak of the ScanState as
-	// {"state":"scanned"}.
+	// "/cancel". The script listens to Base + "/events", whose first event is
+	// the present state, and asks Base + "/state" every two seconds where no
+	// event comes. Both speak of the ScanState as {"state":"scanned"}.
 	Base      string
 	Client    string // the name of the client that people sign in to
 	ClientURI string // "": the name is no link
@@ -65,8 +65,8 @@ type Consent struct {
 	Offline   bool     // the client keeps access while the user is away
 }
 
-// ScopeText is a scope and how to speak of it. Where Title is "", the texts are
-// those of this package, and the name itself for a scope that it does not know.
+// ScopeText is a scope and how to speak of it. Where Title is "", both texts are
+// those of this package; the title of a scope that it does not know is its name.
 type ScopeText struct {
 	Name  string
 	Title string
