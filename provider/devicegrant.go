@@ -33,10 +33,9 @@ func (h *deviceGrant) HandleTokenEndpointRequest(ctx context.Context, requester 
 	if !isFor(requester, GrantDeviceCode) {
 		return fosite.ErrUnknownRequest
 	}
-	sess := requester.GetSession().(*session)
-	sess.client = requester.GetClient().(fositeClient).Client
-	if !sess.client.may(GrantDeviceCode) {
-		return fail(UnauthorizedClient, msgGrantForbidden).reason("grant_not_allowed")
+	sess, err := h.p.enter(ctx, requester, GrantDeviceCode)
+	if err != nil {
+		return err
 	}
 	code := requester.GetRequestForm().Get("device_code")
 	if code == "" {

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/wxidp/wxidp/storage"
 )
 
 // ticketKind says what a ticket is for.
@@ -73,9 +71,9 @@ type ticket struct {
 	// network than the screen.
 	Typed bool `json:"typed,omitempty"`
 
-	Browser *storage.Digest `json:"browser,omitempty"` // of the browser that a scan belongs to
-	Scanner string          `json:"scanner,omitempty"` // id of the user who saw it first
-	User    *approver       `json:"user,omitempty"`    // from ticketApproved on
+	Browser string    `json:"browser,omitempty"` // digest of the cookie of the browser that a scan belongs to
+	Scanner string    `json:"scanner,omitempty"` // id of the user who saw it first
+	User    *approver `json:"user,omitempty"`    // from ticketApproved on
 }
 
 // approver is who approves a ticket and how they have proven who they are.
@@ -105,7 +103,7 @@ func decodeTicket(b []byte) (*ticket, error) {
 	default:
 		return nil, errTicketCorrupt
 	}
-	known := t.Kind == ticketDevice || t.Kind == ticketScan && t.Browser != nil
+	known := t.Kind == ticketDevice || t.Kind == ticketScan && t.Browser != ""
 	taken := t.State == ticketApproved || t.State == ticketDone
 	if !known || taken && t.User == nil || t.Number == "" {
 		return nil, errTicketCorrupt
@@ -314,15 +312,15 @@ func randomBelow(n int) int {
 }
 
 // wideNetwork is the part of an address that two devices of one person in one
-// place mostly share: 16 bits of IPv4, 32 of IPv6.
+// place mostly share: 16 bits of IPv4, 32 of IPv6. "" stands for no address.
 func wideNetwork(ip netip.Addr) string {
-	ip = ip.Unmap()
+	ip = ip.Unmap().WithZone("")
 	bits := 16
 	if ip.Is6() {
 		bits = 32
 	}
-	prefix, err := ip.WithZone("").Prefix(bits)
-	if err != nil {
+	prefix, err := ip.Prefix(bits)
+	if err != nil || !prefix.IsValid() {
 		return ""
 	}
 	return prefix.String()
@@ -336,7 +334,7 @@ func coarsePlace(ip netip.Addr) string {
 		return text[:strings.LastIndexByte(text, '.')] + ".*"
 	}
 	prefix, err := ip.Prefix(48)
-	if err != nil {
+	if err != nil || !prefix.IsValid() {
 		return ""
 	}
 	return strings.TrimSuffix(prefix.Addr().String(), ":") + "*"

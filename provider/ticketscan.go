@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"log/slog"
 	"net/url"
@@ -46,7 +47,7 @@ func (p *Provider) newScan(ctx context.Context, req Request, client *Client, sco
 	}
 	id, browser, now := newScanID(), browserDigest(req), time.Now()
 	t := &ticket{
-		Kind: ticketScan, Scope: scope, Browser: &browser,
+		Kind: ticketScan, Scope: scope, Browser: browser,
 		Agent: req.Agent, Place: req.place(), Network: wideNetwork(req.RemoteIP),
 		Created: now.UnixMilli(), Expires: now.Add(scanLifetime).UnixMilli(),
 	}
@@ -106,7 +107,10 @@ func (p *Provider) scanLink(snap *snapshot, id string) string {
 
 func scanKey(id string) storage.Digest { return digest("scan", id) }
 
-func browserDigest(req Request) storage.Digest { return digest("browser", req.Browser) }
+func browserDigest(req Request) string {
+	sum := digest("browser", req.Browser)
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
 
 // ownScan reads the ticket of a code of the request's browser; it is not found
 // for every other.
@@ -121,7 +125,7 @@ func (p *Provider) ownScan(ctx context.Context, req Request, id string) (*ticket
 		return nil, missing("ticket_missing")
 	case err != nil:
 		return nil, err
-	case t.Kind != ticketScan || *t.Browser != browserDigest(req):
+	case t.Kind != ticketScan || t.Browser != browserDigest(req):
 		return nil, missing("other_browser")
 	}
 	return t, nil

@@ -38,7 +38,7 @@ func (s *Server) crossOrigin(next http.Handler) http.Handler {
 				origin = asking[0]
 			}
 		}
-		preflight := r.Method == http.MethodOptions
+		preflight := r.Method == http.MethodOptions && r.Header.Get("Origin") != "" && r.Header.Get("Access-Control-Request-Method") != ""
 		if origin != "" {
 			header.Set("Access-Control-Allow-Origin", origin)
 			if preflight {

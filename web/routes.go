@@ -35,6 +35,10 @@ func (s *Server) Public() http.Handler {
 	} {
 		r.Post(at(path), s.form(s.limitedFailures(s.serveWeChatData(path))))
 	}
+	r.Post(at(provider.PathDeviceAuthorization), s.limited(s.form(s.serveDeviceAuthorization)))
+	r.Post(at(provider.PathDeviceContext), s.servePhone(s.Provider.DeviceContext))
+	r.Post(at(provider.PathDeviceApprove), s.servePhone(s.Provider.DeviceApprove))
+	r.Post(at(provider.PathDeviceDeny), s.servePhone(s.Provider.DeviceDeny))
 	s.pages(r, at)
 	r.Get(at(pathWeChatEvents), s.limited(s.serveEventTrial))
 	r.Post(at(pathWeChatEvents), s.limited(s.serveEvent))

@@ -16,7 +16,11 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		refusal := provider.AsError(err)
 		s.Metrics.token(answer.GrantType, string(refusal.Code), elapsed)
-		s.writeError(w, r, "token.denied", refusal,
+		event := "token.denied"
+		if refusal.Code == provider.AuthorizationPending || refusal.Code == provider.SlowDown {
+			event = "" // devices ask every few seconds (RFC 8628 §3.5)
+		}
+		s.writeError(w, r, event, refusal,
 			slog.String("grant_type", answer.GrantType), slog.String("client_id", answer.ClientID))
 		return nil
 	}

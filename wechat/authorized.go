@@ -1,6 +1,7 @@
 package wechat
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -19,6 +20,9 @@ type authorizedCall struct {
 	query   string // behind the access token, escaped, beginning with &; may be empty
 	body    []byte // JSON of a POST; nil makes it a GET
 	parse   func(body []byte) *Error
+
+	timeout   time.Duration // of the exchange; 0: the client's
+	maxAnswer int           // bytes; 0: maxAnswer
 }
 
 // authorized makes one exchange and finishes it: see finish. WeChat refuses a
@@ -55,11 +59,11 @@ func (c *Client) withToken(ctx context.Context, a *app, call authorizedCall) *Er
 			return e
 		}
 		if deadline.IsZero() {
-			deadline = time.Now().Add(c.timeout)
+			deadline = time.Now().Add(cmp.Or(call.timeout, c.timeout))
 		}
 		e := call.breaker.run(func() *Error {
 			return c.exchangeUntil(ctx, deadline, func(ctx context.Context, fresh bool) *Error {
-				return c.sender.send(ctx, c.request(call, token), fresh, call.parse)
+				return c.sender.sendFor(ctx, c.request(call, token), fresh, cmp.Or(call.maxAnswer, maxAnswer), call.parse)
 			})
 		})
 		if e == nil {

@@ -51,6 +51,7 @@ const (
 	reasonPhoneFormat  = "phone_code_format"
 	reasonOpenIDFormat = "openid_format"
 	reasonKeyFormat    = "session_key_format"
+	reasonQRCodeFormat = "qr_code_format"
 	reasonUnknownApp   = "unknown_app"    // no such app is configured
 	reasonBusy         = "busy"           // too many exchanges in flight
 	reasonBreakerOpen  = "breaker_open"   // WeChat failed too often just now
@@ -97,12 +98,13 @@ type Error struct {
 	// 7 days; may be empty.
 	RID string
 	// API is the API that failed: code2session, stable_token,
-	// getuserphonenumber, checksession or resetusersessionkey. It is
-	// stable_token also where a call failed for want of an access token.
+	// getuserphonenumber, checksession, resetusersessionkey or
+	// getwxacodeunlimit. It is stable_token also where a call failed for want
+	// of an access token.
 	API string
 	// Reason is a stable word: errcode, js_code_format, phone_code_format,
-	// openid_format, session_key_format, unknown_app, busy, breaker_open,
-	// canceled, timeout, dial, tls, reset, http_5xx, redirect, http_status,
+	// openid_format, session_key_format, qr_code_format, unknown_app, busy,
+	// breaker_open, canceled, timeout, dial, tls, reset, http_5xx, redirect, http_status,
 	// too_large, not_json, bad_answer, no_openid, no_session_key, no_token,
 	// no_phone, watermark_appid, watermark_stale or watermark_future.
 	Reason string
@@ -177,12 +179,23 @@ var knownErrcodes = map[int]Kind{
 	41001: Unknown, 41009: Unknown, 42001: Unknown, 43001: Unknown, 43002: Unknown,
 	44002: Unknown, 45035: Unknown, 47001: Unknown, 48001: Unknown, 50004: Unknown,
 	50007: Unknown, 61024: Unknown, 87008: Unknown,
+	40129: Unknown, 40169: Unknown, 41030: Unknown, 85096: Unknown,
 }
 
 // phoneErrcodes are those that mean something else to getuserphonenumber.
 var phoneErrcodes = map[int]Kind{
 	40003: InvalidCode, // invalid openid: not that of the code
 	40013: InvalidCode, // invalid appid: the code is of another app than the access token
+}
+
+// qrCodeErrcodes are those that mean something to getwxacodeunlimit: how codes
+// are asked for is the operator's to set.
+var qrCodeErrcodes = map[int]Kind{
+	40097: Misconfigured, // invalid args: env_version
+	40129: Misconfigured, // invalid scene
+	40169: Misconfigured, // invalid length for scene, or the data is not json string
+	41030: Misconfigured, // invalid page: not in the version that env_version names
+	85096: Misconfigured, // not allow include scancode_time field
 }
 
 // tokenRefused reports whether e says that WeChat does not take the access

@@ -1,6 +1,7 @@
 package wechat_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -335,5 +336,16 @@ func TestEventsOfSimulator(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+func TestQRCodeOfSimulator(t *testing.T) {
+	sim, c, _ := simulated(t)
+	for range 2 { // with a fresh and with the kept access token
+		code, err := c.UnlimitedQRCode(t.Context(), simApp, wechat.QRCodeRequest{Scene: "AbCdEfGhIjKlMnOpQrStUv", Page: "pages/scan/scan"})
+		if err != nil || code.MediaType != "image/jpeg" || !bytes.Contains(code.Image, []byte("pages/scan/scan?scene=AbCdEfGhIjKlMnOpQrStUv")) {
+			t.Fatalf("%d bytes of %s, %v", len(code.Image), code.MediaType, err)
+		}
+		sim.ExpireTokens(simApp)
 	}
 }

@@ -132,6 +132,11 @@ func postJSON(u *url.URL, body []byte) *http.Request {
 // send sends req once and hands the body of its answer to parse, which must
 // not keep it. It sets Sent of the error.
 func (s *sender) send(ctx context.Context, req *http.Request, fresh bool, parse func(body []byte) *Error) *Error {
+	return s.sendFor(ctx, req, fresh, maxAnswer, parse)
+}
+
+// sendFor is send for an answer of up to limit bytes.
+func (s *sender) sendFor(ctx context.Context, req *http.Request, fresh bool, limit int, parse func(body []byte) *Error) *Error {
 	w := watch{traced: s.traced}
 	w.trace.GotConn = w.gotConn
 	rt := s.transport
@@ -145,7 +150,7 @@ func (s *sender) send(ctx context.Context, req *http.Request, fresh bool, parse 
 		return e
 	}
 	defer res.Body.Close()
-	e := readAnswer(ctx, res, parse)
+	e := readAnswer(ctx, res, limit, parse)
 	if e != nil {
 		e.Sent = true
 	}
@@ -199,7 +204,7 @@ func (w *watch) reason(ctx context.Context, err error) string {
 	return reasonDial
 }
 
-func readAnswer(ctx context.Context, res *http.Response, parse func(body []byte) *Error) *Error {
+func readAnswer(ctx context.Context, res *http.Response, limit int, parse func(body []byte) *Error) *Error {
 	switch {
 	case res.StatusCode >= 500:
 		return unavailable(reasonHTTP5xx)
@@ -207,11 +212,11 @@ func readAnswer(ctx context.Context, res *http.Response, parse func(body []byte)
 		return unavailable(reasonRedirect)
 	case res.StatusCode != http.StatusOK:
 		return unavailable(reasonHTTPStatus)
-	case res.ContentLength > maxAnswer:
+	case res.ContentLength > int64(limit):
 		return unavailable(reasonTooLarge)
 	}
 	buf := buffers.Get().(*[]byte)
-	body, err := readUpTo(res.Body, (*buf)[:0], maxAnswer)
+	body, err := readUpTo(res.Body, (*buf)[:0], limit)
 	defer func() {
 		clear(body) // it held a session_key or an access token
 		if cap(body) <= maxPooled {

@@ -1,6 +1,7 @@
 // Package wechat is the client of WeChat's server API: it exchanges js_codes
-// (code2Session) and phone codes, checks and replaces session_keys, and keeps
-// the server access token (stable_token) of each mini-program. It also opens
+// (code2Session) and phone codes, checks and replaces session_keys, has
+// mini-program codes drawn, and keeps the server access token (stable_token)
+// of each mini-program. It also opens
 // what WeChat gives by other ways: open data of the mini-program, and events.
 //
 // A request that may have reached WeChat is never sent a second time, because
@@ -41,6 +42,7 @@ const (
 	apiPhoneNumber  = "getuserphonenumber"
 	apiCheckSession = "checksession"
 	apiResetSession = "resetusersessionkey"
+	apiQRCode       = "getwxacodeunlimit"
 )
 
 // App is one mini-program.
@@ -113,7 +115,7 @@ type app struct {
 }
 
 // breakers has one for each API of an app but stable_token.
-type breakers struct{ codes, phones, checks, resets *circuit }
+type breakers struct{ codes, phones, checks, resets, drawings *circuit }
 
 // New returns a client. It fails when the base URL is not https (http is
 // allowed for a loopback host only) or when an app is incomplete or named
@@ -213,10 +215,11 @@ func (c *Client) SetApps(apps []App) {
 			n.breakers = was.breakers
 		} else {
 			n.breakers = breakers{
-				codes:  c.newBreaker(a.AppID, apiCode2Session),
-				phones: c.newBreaker(a.AppID, apiPhoneNumber),
-				checks: c.newBreaker(a.AppID, apiCheckSession),
-				resets: c.newBreaker(a.AppID, apiResetSession),
+				codes:    c.newBreaker(a.AppID, apiCode2Session),
+				phones:   c.newBreaker(a.AppID, apiPhoneNumber),
+				checks:   c.newBreaker(a.AppID, apiCheckSession),
+				resets:   c.newBreaker(a.AppID, apiResetSession),
+				drawings: c.newBreaker(a.AppID, apiQRCode),
 			}
 		}
 		if was != nil && was.Secret.Equal(a.Secret) {

@@ -102,7 +102,6 @@ func TestThreat47UserInfoRefusals(t *testing.T) {
 		{"Basic", s.Do("GET", path, nil, basic(testBackend, testBackendKey), phone()), 401, "invalid_token", ""},
 		{"token alone", s.Do("GET", path, nil, header("Authorization", token), phone()), 401, "invalid_token", ""},
 		{"Bearer alone", s.Do("GET", path, nil, header("Authorization", "Bearer"), phone()), 401, "invalid_token", ""},
-		{"DPoP", s.Do("GET", path, nil, header("Authorization", "DPoP "+token), phone()), 401, "invalid_token", ""},
 		{"ID Token", s.Do("GET", path, nil, bearer(out.str("id_token")), phone()), 401, "invalid_token", ""},
 		{"refresh token", s.Do("GET", path, nil, bearer(out.str("refresh_token")), phone()), 401, "invalid_token", ""},
 		{"junk", s.Do("GET", path, nil, bearer("x"), phone()), 401, "invalid_token", ""},

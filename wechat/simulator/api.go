@@ -19,6 +19,7 @@ const (
 	PathPhoneNumber  = "/wxa/business/getuserphonenumber"
 	PathCheckSession = "/wxa/checksession"
 	PathResetSession = "/wxa/resetusersessionkey"
+	PathQRCode       = "/wxa/getwxacodeunlimit"
 )
 
 // endpoint is one path and what answers it.
@@ -36,6 +37,7 @@ func endpoints() []endpoint {
 		{PathPhoneNumber, (*Simulator).exchangePhone},
 		{PathCheckSession, (*Simulator).checkSession},
 		{PathResetSession, (*Simulator).resetSession},
+		{PathQRCode, (*Simulator).drawQRCode},
 	}
 }
 
@@ -44,6 +46,7 @@ func endpoints() []endpoint {
 var (
 	typeSNS = []string{"text/plain"}
 	typeCGI = []string{"application/json; encoding=utf-8"}
+	typeQR  = []string{"image/jpeg"}
 )
 
 // errmsgs are WeChat's texts; a rid is put behind them.
@@ -57,8 +60,10 @@ var errmsgs = map[int]string{
 	40029: "invalid code",
 	40097: "invalid args",
 	40125: "invalid appsecret",
+	40129: "invalid scene",
 	40163: "code been used",
 	40164: "invalid ip",
+	40169: "invalid length for scene, or the data is not json string",
 	40226: "code blocked",
 	40243: "AppSecret frozen",
 	41001: "access_token missing",
@@ -66,6 +71,7 @@ var errmsgs = map[int]string{
 	41004: "appsecret missing",
 	41008: "missing code",
 	41009: "missing openid",
+	41030: "invalid page",
 	42001: "access_token expired",
 	42003: "code expired",
 	43001: "require GET method",
@@ -99,6 +105,7 @@ type call struct {
 	phoneCode string
 	errcode   int
 	body      []byte // the answer
+	image     bool   // body is one
 }
 
 // sns says that errors and content type are written the way of /sns.
@@ -165,9 +172,12 @@ func (s *Simulator) note(c *call) {
 }
 
 func (c *call) header(h http.Header) {
-	if c.sns() {
+	switch {
+	case c.sns():
 		h["Content-Type"] = typeSNS
-	} else {
+	case c.image:
+		h["Content-Type"] = typeQR
+	default:
 		h["Content-Type"] = typeCGI
 	}
 }

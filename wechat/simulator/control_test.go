@@ -178,7 +178,7 @@ func TestControlActions(t *testing.T) {
 
 func TestUnknownPathOfAPI(t *testing.T) {
 	s := newSimulator(t)
-	if w := get(s, "/wxa/getwxacodeunlimit"); w.Code != 404 {
+	if w := get(s, "/wxa/msg_sec_check"); w.Code != 404 {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	w := httptest.NewRecorder()

@@ -1,7 +1,7 @@
 // Package simulator stands in for api.weixin.qq.com: code2Session, both kinds
-// of server access token, phone numbers and the session_key APIs, answered as
-// WeChat answers them, down to the order of JSON members and the odd content
-// types. It also makes open data and pushes events.
+// of server access token, phone numbers, mini-program codes and the
+// session_key APIs, answered as WeChat answers them, down to the order of JSON
+// members and the odd content types. It also makes open data and pushes events.
 //
 // It serves two handlers: [Simulator.API], WeChat's side, and
 // [Simulator.Control], which does what in reality happens inside the WeChat
@@ -113,6 +113,8 @@ type app struct {
 	openIDs map[string]*member // the same by openid
 	classic tokenFamily
 	stable  tokenFamily
+
+	drawings counter // of mini-program codes, by minute
 }
 
 type user struct {
