@@ -229,7 +229,7 @@ func TestNoticesAreAnnounced(t *testing.T) {
 func TestScanStates(t *testing.T) {
 	r := newRenderer(t, "")
 	for state, words := range map[ScanState]string{
-		"": "Scan the code with WeChat on your phone", ScanWaiting: "Scan the code with WeChat on your phone", ScanScanned: "Scanned. Now confirm on your phone",
+		"": "Scan with WeChat on your phone", ScanWaiting: "Scan with WeChat on your phone", ScanScanned: "Scanned. Now confirm on your phone",
 		ScanApproved: "Confirmed. Signing you in…", ScanDenied: "You declined on your phone", ScanExpired: "The code has expired",
 	} {
 		raw, err := r.SignIn(Context{Lang: English}, SignIn{Base: "/s", Scan: sampleScan(state)})

@@ -21,7 +21,7 @@ var texts = map[string]text{
 
 	"scan.heading":   {"微信扫码登录", "With WeChat"},
 	"scan.image":     {"登录二维码", "QR code to sign in"},
-	"scan.waiting":   {"打开微信，扫一扫二维码", "Scan the code with WeChat on your phone"},
+	"scan.waiting":   {"打开微信，扫一扫二维码", "Scan with WeChat on your phone"},
 	"scan.scanned":   {"已扫码，请在手机上确认", "Scanned. Now confirm on your phone"},
 	"scan.approved":  {"已确认，正在登录…", "Confirmed. Signing you in…"},
 	"scan.denied":    {"你在手机上取消了登录", "You declined on your phone"},
