@@ -242,7 +242,7 @@ const (
 
 // scopeClaims are the claims that a person agrees to with a scope.
 var scopeClaims = map[string][]string{
-	scopeProfile:    {"name", "nickname", "picture", "updated_at", "preferred_username"},
+	scopeProfile:    append([]string{"name", "nickname", "picture", "updated_at"}, profileNames...),
 	scopePhone:      {"phone_number", "phone_number_verified"},
 	scopeRoles:      {"roles"},
 	scopeExternalID: {"external_id"},

@@ -105,6 +105,8 @@ func (p *Provider) checkAuthRequest(ctx context.Context, snap *snapshot, a *auth
 		return fail(RequestURINotSupported, msgRequestObject).reason("request_uri")
 	case params.Get("response_type") == "":
 		return fail(InvalidRequest, msgParamMissing.with("response_type")).reason("missing_response_type")
+	case params.Get("response_type") != "code": // exactly: fosite folds case
+		return fail(UnsupportedResponseType, msgResponseType).reason("response_type")
 	}
 	if err := p.engineCheck(ctx, snap, params); err != nil {
 		return err

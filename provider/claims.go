@@ -30,6 +30,24 @@ var namedClaims = map[string]namedClaim{
 		return strconv.FormatInt(user.UpdatedAt.Unix(), 10)
 	}},
 
+	"preferred_username": {scopeProfile, func(user *storage.User, family *storage.Family) string {
+		if user.Username != "" {
+			return quoted(user.Username)
+		}
+		return attribute("preferred_username")(user, family)
+	}},
+
+	// What the product's own account system may say beyond (OIDC Core §5.1).
+	"given_name":  {scopeProfile, attribute("given_name")},
+	"family_name": {scopeProfile, attribute("family_name")},
+	"middle_name": {scopeProfile, attribute("middle_name")},
+	"profile":     {scopeProfile, attribute("profile")},
+	"website":     {scopeProfile, attribute("website")},
+	"gender":      {scopeProfile, attribute("gender")},
+	"birthdate":   {scopeProfile, attribute("birthdate")},
+	"zoneinfo":    {scopeProfile, attribute("zoneinfo")},
+	"locale":      {scopeProfile, attribute("locale")},
+
 	"phone_number": {scopePhone, func(user *storage.User, _ *storage.Family) string { return quoted(user.Phone) }},
 	"phone_number_verified": {scopePhone, func(user *storage.User, _ *storage.Family) string {
 		if user.Phone == "" {
@@ -70,17 +88,17 @@ func idTokenNames(names []string) []string {
 }
 
 // addNamed adds to claims those of names that the client may still ask for and
-// the user has. It reads the store only for claims of the user.
-func (p *Provider) addNamed(ctx context.Context, snap *snapshot, client *Client, claims map[string]json.RawMessage, names []string, family *storage.Family) (map[string]json.RawMessage, error) {
+// the user has. It reads the store only for claims of a user who is nil.
+func (p *Provider) addNamed(ctx context.Context, snap *snapshot, client *Client, claims map[string]json.RawMessage, names []string, family *storage.Family, user *storage.User) (map[string]json.RawMessage, error) {
 	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool {
 		scope := namedClaims[name].scope
-		return !client.mayAsk(name) || scope == scopeRoles && !snap.mayRelease(scope)
+		return !client.mayAsk(name) || scope == scopeRoles && !snap.mayRelease(scope) ||
+			fromProduct(name) && !snap.ExternalAccounts
 	})
 	if len(names) == 0 {
 		return claims, nil
 	}
-	user := new(storage.User)
-	if slices.ContainsFunc(names, func(name string) bool { return namedClaims[name].scope != "" }) {
+	if user == nil && slices.ContainsFunc(names, func(name string) bool { return namedClaims[name].scope != "" }) {
 		found, err := p.store.User(ctx, family.UserID)
 		if errors.Is(err, storage.ErrNotFound) || err == nil && found.Retired {
 			return claims, nil // ended this moment: the token will be inactive
@@ -100,6 +118,30 @@ func (p *Provider) addNamed(ctx context.Context, snap *snapshot, client *Client,
 		}
 	}
 	return all, nil
+}
+
+// profileNames are the claims of the scope profile that userInfo has no place
+// for, sorted.
+var profileNames = []string{
+	"birthdate", "family_name", "gender", "given_name", "locale", "middle_name", "preferred_username", "profile", "website", "zoneinfo",
+}
+
+// fromProduct reports whether only the product's own account system can say a
+// claim of the scope profile, and so take it back.
+func fromProduct(name string) bool {
+	return name != "preferred_username" && slices.Contains(profileNames, name)
+}
+
+// attribute is a claim of the product's own account system that must be a
+// string and not an empty one.
+func attribute(name string) func(*storage.User, *storage.Family) string {
+	return func(user *storage.User, _ *storage.Family) string {
+		var text string
+		if value := user.Attributes.Claims[name]; json.Unmarshal([]byte(value), &text) != nil || text == "" {
+			return ""
+		}
+		return quoted(text)
+	}
 }
 
 // quoted is s as JSON, "" for none.

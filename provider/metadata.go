@@ -91,7 +91,8 @@ func (p *Provider) Metadata() ([]byte, error) {
 		IntrospectionAlgs:     AssertionAlgs(),
 		ClaimsSupported: []string{
 			"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "at_hash", "sid",
-			"name", "nickname", "picture", "updated_at", "phone_number", "phone_number_verified",
+			"name", "nickname", "picture", "updated_at", "preferred_username", "given_name", "family_name", "middle_name",
+			"profile", "website", "gender", "birthdate", "zoneinfo", "locale", "phone_number", "phone_number_verified",
 			"roles", "external_id", "wechat_openid", "wechat_unionid", "wechat_appid",
 		},
 		UILocales:            []string{"zh-CN", "en"},

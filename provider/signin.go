@@ -176,7 +176,7 @@ func (p *Provider) mint(ctx context.Context, sess *session, family storage.Famil
 		}
 	}
 	if slices.Contains(sess.scope, "openid") {
-		if claims.account, err = p.addNamed(ctx, sess.snapshot, sess.client, account, idTokenNames(family.IDTokenClaims), &family); err != nil {
+		if claims.account, err = p.addNamed(ctx, sess.snapshot, sess.client, account, idTokenNames(family.IDTokenClaims), &family, nil); err != nil {
 			return nil, err
 		}
 		out.IDToken, err = p.idToken(sess, family, access, claims)

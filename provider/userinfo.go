@@ -42,6 +42,7 @@ func (p *Provider) UserInfo(ctx context.Context, req Request) ([]byte, error) {
 		return nil, err
 	}
 	info := userInfo{Subject: token.Subject}
+	var known *storage.User
 	if token.has(scopeProfile) || token.has(scopePhone) {
 		user, err := p.store.User(ctx, token.user())
 		if errors.Is(err, storage.ErrNotFound) {
@@ -50,6 +51,7 @@ func (p *Provider) UserInfo(ctx context.Context, req Request) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+		known = &user
 		if token.has(scopeProfile) {
 			info.profile(user)
 		}
@@ -71,7 +73,10 @@ func (p *Provider) UserInfo(ctx context.Context, req Request) ([]byte, error) {
 		scope := namedClaims[name].scope // what profile and phone release is in info
 		return (scope == scopeProfile || scope == scopePhone) && token.has(scope)
 	})
-	if account, err = p.addNamed(ctx, snap, token.client, account, names, token.family); err != nil {
+	if token.has(scopeProfile) {
+		names = append(names, profileNames...)
+	}
+	if account, err = p.addNamed(ctx, snap, token.client, account, names, token.family, known); err != nil {
 		return nil, err
 	}
 	body, err := json.Marshal(info)
