@@ -1,11 +1,13 @@
 // The recipes of docs/browser-sign-in and what the READMEs take from them do what they say, in both languages.
 
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { promisify } from 'node:util';
 import { decodeJwt } from 'jose';
 import { blocks } from '../lib/docs.js';
 import { freePorts, Program, root, startDev, startServe } from '../lib/server.js';
@@ -13,6 +15,50 @@ import { shell } from '../lib/shell.js';
 
 const documents = ['docs/browser-sign-in.md', 'docs/browser-sign-in.zh-CN.md'];
 const callback = 'http://127.0.0.1:3000/callback';
+
+/** A page of the issuer with a code, as a browser without cookies gets it. */
+async function shownCode(server) {
+  const page = await fetch(`${server.issuer}/account`, { redirect: 'manual' });
+  const cookie = page.headers.getSetCookie().map((line) => line.split(';')[0]).join('; ');
+  const address = new URL(page.headers.get('location'), server.issuer).href;
+  const text = await (await fetch(address, { headers: { cookie } })).text();
+  return {
+    link: /id="scan-link"[^>]* href="([^"]+)"/.exec(text)[1],
+    number: /id="scan-number">(\d\d)</.exec(text)[1],
+    state: async () => (await (await fetch(`${address}/state`, { headers: { cookie } })).json()).state,
+  };
+}
+
+/** Fills in what a person reads off the page. */
+const fillIn = (code) => (script) => {
+  const filled = script.replace(/LINK='[^']*' NUMBER=00/, `LINK='${code.link}' NUMBER=${code.number}`);
+  assert.notEqual(filled, script);
+  return filled;
+};
+
+for (const document of ['README.md', 'README.zh-CN.md']) {
+  test(`${document}: an account for the browser, and a scan`, async (t) => {
+    const server = await startDev();
+    t.after(() => server.stop());
+    assert.match((await shell(server, document, ['browser'])).join('\n'), /^Added \S+$/);
+    const code = await shownCode(server);
+    const [context, approval] = (await shell(server, document, ['scan'], fillIn(code))).map((line) => JSON.parse(line));
+    assert.equal(context.kind, 'scan');
+    assert.equal(approval.approved, true);
+    assert.equal(await code.state(), 'approved');
+  });
+}
+
+test('wxidp dev prints commands that do the same', async (t) => {
+  const server = await startDev();
+  t.after(() => server.stop());
+  const [, commands] = /^(# 6\.[^]*?)^discovery /m.exec(server.output());
+  assert.ok(commands.includes(`${server.issuer}/account`));
+  const code = await shownCode(server);
+  const { stdout } = await promisify(execFile)('/bin/sh', ['-e', '-c', fillIn(code)(commands)], { timeout: 60_000 });
+  assert.match(stdout, /^Added \S+\n\{/);
+  assert.equal(await code.state(), 'approved');
+});
 
 for (const document of documents) {
   test(`${document}: a sign-in by curl`, async (t) => {
