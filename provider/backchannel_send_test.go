@@ -18,6 +18,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
 
+	"github.com/wxidp/wxidp/internal/secret"
 	"github.com/wxidp/wxidp/storage"
 )
 
@@ -180,6 +181,28 @@ func TestLogoutTokensDiffer(t *testing.T) {
 	}
 	if len(jtis) != 20 {
 		t.Errorf("%d different jtis", len(jtis))
+	}
+}
+
+// TestLogoutTokenOfASector: a client hears of the user by the sub it knows.
+func TestLogoutTokenOfASector(t *testing.T) {
+	b := newBench(t, logoutClientsOf, func(settings *Settings) {
+		settings.PairwiseSalt = secret.New(strings.Repeat("salt", 8))
+		settings.Clients[len(settings.Clients)-2].Sector = "shop.example"
+	})
+	snap := b.settings()
+	notice := storage.LogoutNotice{ClientID: webClient, UserID: "user", FamilyID: storage.NewFamilyID()}
+	token, err := b.logoutToken(snap, snap.client(webClient), notice, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	verified, err := b.ring.Verify(token, typLogoutToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var claims struct{ Sub string }
+	if err := json.Unmarshal(verified.Payload, &claims); err != nil || len(claims.Sub) != 43 || claims.Sub != b.subject(snap, snap.client(webClient), "user") {
+		t.Errorf("sub %q, error %v", claims.Sub, err)
 	}
 }
 

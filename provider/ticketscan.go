@@ -149,7 +149,7 @@ func (p *Provider) scanView(snap *snapshot, id string, t *ticket) ScanView {
 }
 
 // waitScan returns as scanState does, once the code's state is another than
-// last or 25 s went by. A connection too many is refused with 429; such a
+// last or 15 s went by. A connection too many is refused with 429; such a
 // browser asks by scanState.
 func (p *Provider) waitScan(ctx context.Context, req Request, id string, last ticketState) (ScanView, error) {
 	key, address := scanKey(id), req.subscriber()
@@ -180,9 +180,9 @@ func (p *Provider) waitScan(ctx context.Context, req Request, id string, last ti
 	}
 }
 
-// maxScanWait is how long one wait lasts at most; proxies cut off longer
-// silences.
-const maxScanWait = 25 * time.Second
+// maxScanWait is how long one wait lasts at most: shorter than proxies bear
+// silence, and than a server that ends gives its requests.
+const maxScanWait = 15 * time.Second
 
 // finishScan takes up an approved code, once and for its own browser only. It
 // returns who approved, by what means and when.

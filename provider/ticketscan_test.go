@@ -552,7 +552,7 @@ func TestThreat61QRFlood(t *testing.T) {
 }
 
 // TestWaitScan: news of this process come at once, those of another within 2 s,
-// and no wait lasts for more than 25 s.
+// and no wait lasts for more than 15 s.
 func TestWaitScan(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		d := newDesk(t)
