@@ -39,7 +39,17 @@ type interaction struct {
 	Chosen     storage.Digest `json:"chosen,omitzero"` // the LoginToken that the person has chosen to go on with
 	Switch     bool           `json:"switch,omitempty"`
 	Scan       string         `json:"scan,omitempty"` // the ticket of the code that is shown
+
+	// Answered is when the client got its answer, in Unix milliseconds, and
+	// Denied which one. From then on the interaction is closed, but for a moment
+	// in which the same answer may be asked for again: a button was pressed
+	// twice, or the way back was lost.
+	Answered int64 `json:"answered,omitempty"`
+	Denied   bool  `json:"denied,omitempty"`
 }
+
+// answerGrace is that moment.
+const answerGrace = 10 * time.Second
 
 // openInteraction is an interaction as it was read.
 type openInteraction struct {
@@ -53,10 +63,30 @@ func tokenDigest(token string) storage.Digest { return sha256.Sum256([]byte(toke
 // isToken reports whether s has the form of storage.NewToken.
 func isToken(s string) bool { return isSHA256(s) }
 
-// openInteraction stores a new interaction of the request's browser.
+// mayBegin limits what one address has kept for it until somebody comes back.
+func (p *Provider) mayBegin(req Request) error {
+	if ok, wait := p.begun.Allow(req.subscriber()); !ok {
+		return Limited("authorizations_per_ip", wait)
+	}
+	return nil
+}
+
+// mayGrant limits the codes for one user: each becomes a sign-in that is kept
+// for as long as it may be refreshed.
+func (p *Provider) mayGrant(userID string) error {
+	if ok, wait := p.granted.Allow(userID); !ok {
+		return Limited("sign_in_user", wait)
+	}
+	return nil
+}
+
+// beginInteraction stores a new interaction of the request's browser.
 func (p *Provider) beginInteraction(ctx context.Context, req Request, ix interaction) (string, error) {
 	if !isToken(req.Browser) {
 		return "", fail(InvalidRequest, msgInteraction).reason("no_browser_cookie")
+	}
+	if err := p.mayBegin(req); err != nil {
+		return "", err
 	}
 	ix.Browser = tokenDigest(req.Browser)
 	value, err := json.Marshal(ix)
@@ -91,7 +121,33 @@ func (p *Provider) interaction(ctx context.Context, req Request, id string) (*op
 	if ix.Browser != tokenDigest(req.Browser) {
 		return nil, fail(InvalidRequest, msgInteraction).reason("interaction_of_another_browser")
 	}
+	if ix.Answered != 0 && time.Since(time.UnixMilli(ix.Answered)) > answerGrace {
+		return nil, fail(InvalidRequest, msgInteraction).reason("interaction_finished")
+	}
 	return ix, nil
+}
+
+// conclude notes that the client gets its answer. It fails where it has got
+// another one.
+func (p *Provider) conclude(ctx context.Context, req Request, ix *openInteraction, denied bool) error {
+	if ix.id == "" {
+		return nil // nobody was asked
+	}
+	if ix.Answered == 0 {
+		first := true
+		err := p.save(ctx, req, ix, func(i *interaction) {
+			if first = i.Answered == 0; first {
+				i.Answered, i.Denied = time.Now().UnixMilli(), denied
+			}
+		})
+		if err != nil || first {
+			return err
+		}
+	}
+	if ix.Denied != denied {
+		return fail(InvalidRequest, msgInteraction).reason("interaction_finished")
+	}
+	return nil
 }
 
 // save stores what became of an interaction. Where somebody else has changed
@@ -154,6 +210,8 @@ type InteractionView struct {
 	Device    bool   // it is about a device elsewhere
 	Agent     string // that device, such as "TV"
 	Place     string // where it is, coarsely
+	UserCode  string // that it shows
+	Since     time.Time
 	Account   string // name of who is signed in
 	LoginHint string
 	Locales   string // ui_locales of the request

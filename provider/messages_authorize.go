@@ -8,6 +8,9 @@ var (
 	msgRedirectURI = Message{
 		"The application asked to send you back to an address that is not registered for it. redirect_uri must be one of its redirect_uris, character by character.",
 		"应用请求跳回的地址未登记。redirect_uri 必须与其 redirect_uris 中的某一项逐字符相同。"}
+	msgAuthRequestLong = Message{
+		"The authorization request is too long: at most 12 KiB.",
+		"授权请求过长，最多 12 KiB。"}
 	msgRequestObject = Message{
 		"Request objects and references to them are not supported. Send the parameters themselves, or push them first (RFC 9126).",
 		"不支持 request 对象及其引用。请直接传参数，或先推送授权请求（RFC 9126）。"}

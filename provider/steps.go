@@ -152,6 +152,9 @@ func (p *Provider) Deny(ctx context.Context, req Request, id string) (Next, erro
 	case at.a == nil:
 		return Next{Interaction: id}, nil
 	}
+	if err := p.conclude(ctx, req, at.ix, true); err != nil {
+		return Next{}, err
+	}
 	return p.tell(ctx, req, &redirectable{at.a, fail(AccessDenied, msgDenied).reason("declined")})
 }
 
