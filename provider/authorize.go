@@ -204,7 +204,7 @@ func (p *Provider) tell(ctx context.Context, req Request, err error) (Next, erro
 	if !ok {
 		refusal := AsError(err)
 		if refusal.LogReason == "redirect_mismatch" || refusal.LogReason == "unknown_client" {
-			p.warn(ctx, req, "authorization.denied", slog.String("reason", refusal.LogReason))
+			p.warn(ctx, req, "authorization.denied", slog.String("client_id", refusal.ClientID), slog.String("reason", refusal.LogReason))
 		}
 		return Next{}, err
 	}
