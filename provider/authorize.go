@@ -144,6 +144,9 @@ func within(values, allowed []string) bool {
 // finish issues a code. agreed says that the person has just agreed, which is
 // remembered.
 func (p *Provider) finish(ctx context.Context, req Request, snap *snapshot, ix *openInteraction, a *authRequest, login *storage.LoginSession, agreed bool) (Next, error) {
+	if err := p.finishInteraction(ctx, req, ix); err != nil {
+		return Next{}, err
+	}
 	code := storage.NewToken()
 	verdict, err := p.store.IssueCode(ctx, storage.CodeIssue{
 		Code: tokenDigest(code),
@@ -174,6 +177,7 @@ func (p *Provider) finish(ctx context.Context, req Request, snap *snapshot, ix *
 	switch verdict {
 	case storage.CodeOK:
 	case storage.CodeLoginEnded, storage.CodeUserDisabled: // at this moment: as if it had been so before
+		ix.id, ix.Finished = "", false // that one led here
 		return p.advance(ctx, req, snap, ix, a, nil)
 	default:
 		return Next{}, errors.New("unknown verdict of a code's issue")

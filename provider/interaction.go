@@ -39,6 +39,7 @@ type interaction struct {
 	Chosen     storage.Digest `json:"chosen,omitzero"` // the LoginToken that the person has chosen to go on with
 	Switch     bool           `json:"switch,omitempty"`
 	Scan       string         `json:"scan,omitempty"` // the ticket of the code that is shown
+	Finished   bool           `json:"finished,omitempty"`
 }
 
 // openInteraction is an interaction as it was read.
@@ -88,8 +89,11 @@ func (p *Provider) interaction(ctx context.Context, req Request, id string) (*op
 	if err := json.Unmarshal(state.Value, &ix.interaction); err != nil {
 		return nil, err
 	}
-	if ix.Browser != tokenDigest(req.Browser) {
+	switch {
+	case ix.Browser != tokenDigest(req.Browser):
 		return nil, fail(InvalidRequest, msgInteraction).reason("interaction_of_another_browser")
+	case ix.Finished:
+		return nil, fail(InvalidRequest, msgInteraction).reason("interaction_finished")
 	}
 	return ix, nil
 }
@@ -119,6 +123,16 @@ func (p *Provider) save(ctx context.Context, req Request, ix *openInteraction, c
 		*ix = *current
 	}
 	return fail(TemporarilyUnavailable, msgBusy).reason("interaction_contended").retry(time.Second)
+}
+
+// finishInteraction makes sure that an interaction leads to one answer: who
+// opens or sends its pages again, even at the same moment, gets no other.
+// Nothing is to be done where the answer came without one.
+func (p *Provider) finishInteraction(ctx context.Context, req Request, ix *openInteraction) error {
+	if ix.id == "" {
+		return nil
+	}
+	return p.save(ctx, req, ix, func(i *interaction) { i.Finished = true })
 }
 
 // Next is where a browser goes from here: exactly one of the first four.

@@ -49,10 +49,11 @@ func (s *Server) Public() http.Handler {
 
 // pages are the routes of browsers.
 func (s *Server) pages(r chi.Router, at func(string) string) {
-	get(r, at(provider.PathAuthorize), s.page(s.serveAuthorize))
+	// These two not by HEAD, which must use nothing up.
+	r.Get(at(provider.PathAuthorize), s.page(s.serveAuthorize))
+	r.Get(at(pathSignIn), s.page(s.serveSignIn))
 	r.Post(at(provider.PathAuthorize), s.page(s.servePostedAuthorize))
 	r.Post(at(provider.PathPushed), s.limited(s.form(s.servePushed)))
-	get(r, at(pathSignIn), s.page(s.serveSignIn))
 	r.Post(at(pathSignIn+"/password"), s.pageForm(s.servePassword))
 	r.Post(at(pathSignIn+"/scan"), s.pageForm(s.serveNewScan))
 	r.Post(at(pathSignIn+"/finish"), s.pageForm(s.serveFinish))
