@@ -39,7 +39,7 @@ var ownClaims = map[string]bool{
 	"client_id": true, "scope": true, "scp": true, "active": true, "token_type": true, "username": true,
 	"cnf": true, "act": true, "may_act": true, "authorization_details": true, "events": true, "toe": true, "txn": true,
 	"roles": true, "groups": true, "entitlements": true,
-	"name": true, "nickname": true, "picture": true, "updated_at": true, "preferred_username": true,
+	"name": true, "nickname": true, "picture": true, "updated_at": true,
 	"phone_number": true, "phone_number_verified": true,
 	"external_id": true,
 }

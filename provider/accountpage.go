@@ -221,15 +221,7 @@ func (p *Provider) EndSignIn(ctx context.Context, req Request, id string) (ended
 		return false, err
 	}
 	p.info(ctx, req, "sign_in.ended", slog.String("sub", login.UserID), slog.String("client_id", family.ClientID), slog.String("sid", id))
-	client := p.settings().client(family.ClientID)
-	if client == nil || client.BackchannelLogoutURI == "" || family.LoginID.IsZero() {
-		return true, nil
-	}
-	err = p.store.QueueLogouts(ctx, []storage.LogoutNotice{{
-		ID: storage.NewLogoutID(), ClientID: client.ID, UserID: family.UserID, FamilyID: family.ID, EndedAt: time.Now(),
-	}})
-	p.wakeLogouts()
-	return true, err
+	return true, p.tellOfEnd(ctx, family)
 }
 
 // RevokeConsent forgets what the user has agreed to for a client and ends the
@@ -256,11 +248,9 @@ func (p *Provider) SignOut(ctx context.Context, req Request, everywhere bool) er
 	if !everywhere {
 		return p.endLogin(ctx, req, *login, "user")
 	}
-	err = p.eachLogin(ctx, login.UserID, func(own storage.LoginSession) error {
-		return p.endLogin(ctx, req, own, "everywhere")
-	})
-	if err != nil {
+	if err := p.EndLogins(ctx, login.UserID); err != nil {
 		return err
 	}
+	p.info(ctx, req, "login.ended", slog.String("sub", login.UserID), slog.String("reason", "everywhere"))
 	return unlessGone(p.store.RevokeUser(ctx, login.UserID, "signed_out_everywhere"))
 }

@@ -147,9 +147,10 @@ func (p *Provider) checkScope(_ *snapshot, a *authRequest, params url.Values) er
 	if len(requested) > maxListed || len(params["resource"]) > maxListed || strings.Count(params.Get("audience"), " ") >= maxListed {
 		return fail(InvalidScope, msgScopeRefused).reason("too_many_scopes")
 	}
-	if !a.client.may(GrantRefreshToken) {
-		// OIDC Core §11: what cannot be granted is ignored.
-		requested = slices.DeleteFunc(requested, func(s string) bool { return s == scopeOfflineAccess })
+	named := len(requested)
+	requested = slices.DeleteFunc(requested, func(s string) bool { return ignoredScope(a.client, s) })
+	if named > 0 && len(requested) == 0 { // none is not the same as the default ones
+		return fail(InvalidScope, msgScopeRefused).reason("scope_not_allowed")
 	}
 	var err error
 	if a.scope, err = a.client.scope(requested); err != nil {
@@ -161,6 +162,20 @@ func (p *Provider) checkScope(_ *snapshot, a *authRequest, params url.Values) er
 	audience := append(strings.Fields(params.Get("audience")), params["resource"]...)
 	a.audience, err = narrow(a.client.Audience, audience, fail(InvalidTarget, msgTarget).reason("audience_not_allowed"))
 	return err
+}
+
+// ignoredScope reports whether an authorization request may name a scope of
+// OIDC Core that its client cannot be granted: libraries ask for email by
+// themselves, and of email and address nothing is known here (§3.1.2.1, §11).
+// Any other scope that the client may not have is an error.
+func ignoredScope(client *Client, scope string) bool {
+	switch scope {
+	case "email", "address":
+		return !slices.Contains(client.Scopes, scope)
+	case scopeOfflineAccess:
+		return !client.may(GrantRefreshToken)
+	}
+	return false
 }
 
 // checkProofs checks what binds the code to who asked for it: PKCE (RFC 7636),

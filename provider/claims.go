@@ -30,7 +30,12 @@ var namedClaims = map[string]namedClaim{
 		return strconv.FormatInt(user.UpdatedAt.Unix(), 10)
 	}},
 
-	"preferred_username": {scopeProfile, func(user *storage.User, _ *storage.Family) string { return quoted(user.Username) }},
+	"preferred_username": {scopeProfile, func(user *storage.User, family *storage.Family) string {
+		if user.Username != "" {
+			return quoted(user.Username)
+		}
+		return attribute("preferred_username")(user, family)
+	}},
 
 	// What the product's own account system may say beyond (OIDC Core §5.1).
 	"given_name":  {scopeProfile, attribute("given_name")},

@@ -36,8 +36,10 @@ func (p *Provider) DeviceAuthorization(ctx context.Context, req Request) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	if ok, wait := p.tickets.codes.Allow(client.ID + "|" + req.subscriber()); !ok {
-		return nil, Limited("scan_codes", wait)
+	if client.Public {
+		if ok, wait := p.tickets.codes.Allow(client.ID + "|" + req.subscriber()); !ok {
+			return nil, Limited("scan_codes", wait)
+		}
 	}
 	now := time.Now()
 	t := &ticket{
@@ -179,19 +181,23 @@ func (p *Provider) device(ctx context.Context, key storage.Digest) (deviceReques
 // approveDevice lets a device in for a person who has typed its user code and
 // agreed.
 func (p *Provider) approveDevice(ctx context.Context, req Request, key storage.Digest, by approver) error {
-	return p.decideDevice(ctx, req, key, "qr.approved", by.ID, func(t *ticket, now time.Time) error {
-		return t.approveTyped(by, now)
-	})
+	t, err := p.decideDevice(ctx, req, key, by.ID, func(t *ticket, now time.Time) error { return t.approveTyped(by, now) })
+	if err == nil {
+		p.info(ctx, req, "qr.approved", t.about(by.ID)...)
+	}
+	return err
 }
 
 // refuseDevice turns a device away.
 func (p *Provider) refuseDevice(ctx context.Context, req Request, key storage.Digest, userID string) error {
-	return p.decideDevice(ctx, req, key, "qr.denied", userID, func(t *ticket, now time.Time) error {
-		return t.deny(userID, now)
-	})
+	t, err := p.decideDevice(ctx, req, key, userID, func(t *ticket, now time.Time) error { return t.deny(userID, now) })
+	if err == nil {
+		p.info(ctx, req, "qr.denied", append(t.about(userID), slog.String("reason", "declined"))...)
+	}
+	return err
 }
 
-func (p *Provider) decideDevice(ctx context.Context, req Request, key storage.Digest, event, userID string, decide func(*ticket, time.Time) error) error {
+func (p *Provider) decideDevice(ctx context.Context, req Request, key storage.Digest, userID string, decide func(*ticket, time.Time) error) (*ticket, error) {
 	t, err := p.changeTicket(ctx, key, func(t *ticket, now time.Time) error {
 		if t.Kind != ticketDevice {
 			return storage.ErrNotFound
@@ -199,13 +205,9 @@ func (p *Provider) decideDevice(ctx context.Context, req Request, key storage.Di
 		return decide(t, now)
 	})
 	if errors.Is(err, storage.ErrNotFound) {
-		return fail(TicketExpired, msgTicketExpired).reason("ticket_missing")
+		return nil, fail(TicketExpired, msgTicketExpired).reason("ticket_missing")
 	}
-	if err == nil {
-		p.info(ctx, req, event, t.about(userID)...)
-		return nil
-	}
-	return p.ticketRefused(ctx, req, t, userID, err)
+	return t, p.ticketRefused(ctx, req, t, userID, err)
 }
 
 // about is what the log says of a ticket.

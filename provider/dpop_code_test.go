@@ -112,3 +112,25 @@ func TestDPoPPushedKey(t *testing.T) {
 		b.reason(err, row.reason)
 	}
 }
+
+// TestDPoPEveryGrant: no grant answers a client that must prove a key and does
+// not, and none does anything for a bad proof.
+func TestDPoPEveryGrant(t *testing.T) {
+	b := newBench(t, func(s *Settings) {
+		s.Clients = append(s.Clients, Client{ID: "all", DPoPBound: true, AuthMethod: AuthClientSecretPost, SecretHashes: []string{HashSecret("s")},
+			Scopes: []string{"openid"}, DefaultScopes: []string{"openid"}, Audience: []string{"api"}, IDTokenAlg: "ES256", WeChatAppID: testAppID,
+			GrantTypes: []string{"wechat_jscode", "refresh_token", "authorization_code", "client_credentials", GrantDeviceCode}})
+	})
+	ask := func(grantType string, headers ...string) error {
+		_, err := b.post(form("grant_type", grantType, "client_id", "all", "client_secret", "s", "js_code", "alice:1",
+			"refresh_token", "x", "code", "x", "device_code", "x"), headers...)
+		return err
+	}
+	for _, grantType := range b.GrantTypes() {
+		b.reason(ask(grantType), "dpop_missing")
+		b.reason(ask(grantType, "DPoP", "junk"), "dpop_form")
+	}
+	if b.weChat.calls != 0 {
+		t.Errorf("%d calls to WeChat", b.weChat.calls)
+	}
+}

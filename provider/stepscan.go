@@ -69,7 +69,7 @@ func (p *Provider) RenewScan(ctx context.Context, req Request, id string) error 
 }
 
 // ScanState says how the code of an interaction stands. Where last is a state,
-// it returns once that has changed, or after 25 s.
+// it returns once that has changed, or after 15 s.
 func (p *Provider) ScanState(ctx context.Context, req Request, id, last string) (string, error) {
 	ix, err := p.interaction(ctx, req, id)
 	if err != nil {

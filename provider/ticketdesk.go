@@ -84,7 +84,8 @@ func (d *ticketDesk) tooSoon(key storage.Digest) bool {
 // makeRoom forgets devices that have not asked for long, and any one where the
 // table is full of others.
 func (d *ticketDesk) makeRoom(now time.Time) {
-	if now.Sub(d.swept) >= maxPace || len(d.paces) >= maxPaces {
+	full := len(d.paces) >= maxPaces
+	if age := now.Sub(d.swept); age >= maxPace || full && age >= time.Second {
 		d.swept = now
 		for key, p := range d.paces {
 			if now.Sub(p.last) > 2*maxPace {

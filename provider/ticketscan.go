@@ -5,8 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"log/slog"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/wxidp/wxidp/storage"
@@ -92,19 +90,6 @@ func (p *Provider) draw(ctx context.Context, req Request, snap *snapshot, view *
 	view.Image, view.ImageType = drawn.Image, drawn.MediaType
 }
 
-// scanLink is the link that leads the phone to a ticket.
-func (p *Provider) scanLink(snap *snapshot, id string) string {
-	link := snap.Scan.Link
-	if link == "" {
-		link = p.issuer + "/scan"
-	}
-	separator := "?"
-	if strings.Contains(link, "?") {
-		separator = "&"
-	}
-	return link + separator + "t=" + url.QueryEscape(id)
-}
-
 func scanKey(id string) storage.Digest { return digest("scan", id) }
 
 func browserDigest(req Request) string {
@@ -153,7 +138,7 @@ func (p *Provider) showScan(ctx context.Context, req Request, id string) (ScanVi
 }
 
 func (p *Provider) scanView(snap *snapshot, id string, t *ticket) ScanView {
-	view := ScanView{ID: id, State: t.at(time.Now()), Number: t.Number, Link: p.scanLink(snap, id), ExpiresAt: t.expiresAt()}
+	view := ScanView{ID: id, State: t.at(time.Now()), Number: t.Number, Link: snap.Scan.Link + "?t=" + id, ExpiresAt: t.expiresAt()}
 	switch view.State {
 	case ticketDead:
 		view.State = ticketDenied
@@ -164,7 +149,7 @@ func (p *Provider) scanView(snap *snapshot, id string, t *ticket) ScanView {
 }
 
 // waitScan returns as scanState does, once the code's state is another than
-// last or 25 s went by. A connection too many is refused with 429; such a
+// last or 15 s went by. A connection too many is refused with 429; such a
 // browser asks by scanState.
 func (p *Provider) waitScan(ctx context.Context, req Request, id string, last ticketState) (ScanView, error) {
 	key, address := scanKey(id), req.subscriber()
@@ -195,9 +180,9 @@ func (p *Provider) waitScan(ctx context.Context, req Request, id string, last ti
 	}
 }
 
-// maxScanWait is how long one wait lasts at most; proxies cut off longer
-// silences.
-const maxScanWait = 25 * time.Second
+// maxScanWait is how long one wait lasts at most: shorter than proxies bear
+// silence, and than a server that ends gives its requests.
+const maxScanWait = 15 * time.Second
 
 // finishScan takes up an approved code, once and for its own browser only. It
 // returns who approved, by what means and when.

@@ -90,6 +90,9 @@ func (s *Server) revokeSessions(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return refusePeople(w, err)
 		}
+		if err := s.Provider.EndLogins(r.Context(), user.ID); err != nil {
+			return err
+		}
 		if err := s.Store.RevokeUser(r.Context(), user.ID, revokedByOperator); err != nil {
 			return refusePeople(w, err)
 		}
@@ -114,7 +117,7 @@ func (s *Server) revokeSession(w http.ResponseWriter, r *http.Request, sid strin
 	found := false
 	if ok {
 		var err error
-		if found, err = s.Store.RevokeFamily(r.Context(), id, revokedByOperator); err != nil {
+		if found, err = s.Provider.EndFamily(r.Context(), id, revokedByOperator); err != nil {
 			return err
 		}
 	}

@@ -193,6 +193,11 @@ func (s *Server) setUserDisabled(w http.ResponseWriter, r *http.Request, event s
 	if err != nil {
 		return refusePeople(w, err)
 	}
+	if disabled {
+		if err := s.Provider.EndLogins(r.Context(), user.ID); err != nil {
+			return err
+		}
+	}
 	if err := s.Store.SetUserDisabled(r.Context(), user.ID, disabled); err != nil {
 		return refusePeople(w, err)
 	}
@@ -204,6 +209,9 @@ func (s *Server) eraseUser(w http.ResponseWriter, r *http.Request) error {
 	user, err := s.named(w, r)
 	if err != nil {
 		return refusePeople(w, err)
+	}
+	if err := s.Provider.EndLogins(r.Context(), user.ID); err != nil {
+		return err
 	}
 	found, err := s.Store.Erase(r.Context(), user.ID)
 	if err == nil && !found {

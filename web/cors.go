@@ -46,7 +46,7 @@ func (s *Server) crossOrigin(next http.Handler) http.Handler {
 				header.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, DPoP, Idempotency-Key")
 				header.Set("Access-Control-Max-Age", "600")
 			} else {
-				header.Set("Access-Control-Expose-Headers", "WWW-Authenticate, DPoP-Nonce, Retry-After, X-Request-Id")
+				header.Set("Access-Control-Expose-Headers", "WWW-Authenticate, DPoP-Nonce, Retry-After, Date, X-Request-Id")
 			}
 		}
 		if preflight {

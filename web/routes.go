@@ -47,13 +47,13 @@ func (s *Server) Public() http.Handler {
 	return r
 }
 
-// pages are the routes of browsers.
+// pages are the routes of browsers. Those that write something for a GET do
+// not answer HEAD.
 func (s *Server) pages(r chi.Router, at func(string) string) {
-	// These two not by HEAD, which must use nothing up.
 	r.Get(at(provider.PathAuthorize), s.page(s.serveAuthorize))
-	r.Get(at(pathSignIn), s.page(s.serveSignIn))
 	r.Post(at(provider.PathAuthorize), s.page(s.servePostedAuthorize))
 	r.Post(at(provider.PathPushed), s.limited(s.form(s.servePushed)))
+	r.Get(at(pathSignIn), s.page(s.serveSignIn))
 	r.Post(at(pathSignIn+"/password"), s.pageForm(s.servePassword))
 	r.Post(at(pathSignIn+"/scan"), s.pageForm(s.serveNewScan))
 	r.Post(at(pathSignIn+"/finish"), s.pageForm(s.serveFinish))
@@ -65,9 +65,9 @@ func (s *Server) pages(r chi.Router, at func(string) string) {
 	} {
 		r.Post(at(pathSignIn+button), s.serveStep(do))
 	}
-	get(r, at(provider.PathDeviceVerification), s.page(s.serveDevice))
+	r.Get(at(provider.PathDeviceVerification), s.page(s.serveDevice))
 	r.Post(at(provider.PathDeviceVerification), s.pageForm(s.serveDeviceCode))
-	get(r, at(provider.PathAccount), s.page(s.serveAccountPage))
+	r.Get(at(provider.PathAccount), s.page(s.serveAccountPage))
 	for button, do := range map[string]func(context.Context, provider.Request, string) (bool, error){
 		"/end-login": s.Provider.EndLogin, "/end-sign-in": s.Provider.EndSignIn, "/revoke-consent": s.Provider.RevokeConsent,
 	} {

@@ -3,6 +3,7 @@
 package web
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
@@ -61,6 +62,8 @@ type Server struct {
 	perIP      *limit.Limiter
 	adminFails *limit.Limiter
 	draining   atomic.Bool
+	drained    context.Context // ends with Drain
+	endStreams context.CancelFunc
 }
 
 // New returns a Server.
@@ -77,6 +80,7 @@ func New(opts Options) (*Server, error) {
 		perIP:      limit.New(limit.Rate{}, 1<<17),
 		adminFails: limit.New(limit.Rate{PerMinute: 10, Burst: 10}, 1<<12),
 	}
+	s.drained, s.endStreams = context.WithCancel(context.Background())
 	if _, err := s.currentMetadata(); err != nil {
 		return nil, fmt.Errorf("discovery document: %w", err)
 	}
@@ -108,8 +112,11 @@ func (s *Server) SetAdminToken(token secret.String) {
 }
 
 // Drain makes /readyz fail, so that load balancers stop sending requests
-// before the listeners close.
-func (s *Server) Drain() { s.draining.Store(true) }
+// before the listeners close, and ends what would go on for long.
+func (s *Server) Drain() {
+	s.draining.Store(true)
+	s.endStreams()
+}
 
 // Limits of one HTTP connection. A slow client is cut off; the write timeout
 // leaves room for the whole request budget of the provider.

@@ -141,13 +141,16 @@ func (s *Server) serveScanState(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) serveScanEvents(w http.ResponseWriter, r *http.Request) error {
 	req, id := s.browserRequest(w, r), chi.URLParam(r, "id")
 	stream := http.NewResponseController(w)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(s.drained, cancel)()
 	last := ""
 	for {
-		state, err := s.Provider.ScanState(r.Context(), req, id, last)
+		state, err := s.Provider.ScanState(ctx, req, id, last)
 		if err != nil && last == "" {
 			return err
 		}
-		if err != nil || r.Context().Err() != nil || s.draining.Load() {
+		if err != nil || ctx.Err() != nil {
 			return nil // the browser asks again, maybe another node
 		}
 		if last == "" {

@@ -124,6 +124,14 @@ const handles = (simulator, config) => ({
   },
 });
 
+/** Writes tls.crt and tls.key for localhost. */
+async function certify(dir) {
+  await promisify(execFile)('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes',
+    '-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost', '-days', '2',
+    '-keyout', join(dir, 'tls.key'), '-out', join(dir, 'tls.crt')]);
+  await chmod(join(dir, 'tls.key'), 0o600);
+}
+
 /** Starts `wxidp dev` in a new folder. */
 export async function startDev() {
   const dir = await mkdtemp(join(tmpdir(), 'wxidp-e2e-'));
@@ -149,12 +157,13 @@ export async function startDev() {
 
 /**
  * Starts `wxidp simulator` and `wxidp serve`. config is the YAML of clients and
- * whatever else is not default; files are written beside it, by name.
+ * whatever else is not default; files are written beside it, by name. With
+ * https the issuer has a certificate of its own, which nobody trusts.
  */
-export async function startServe({ config, files = {} }) {
+export async function startServe({ config, files = {}, https = false }) {
   const dir = await mkdtemp(join(tmpdir(), 'wxidp-e2e-'));
   const [port, admin, weChat] = await freePorts(3);
-  const issuer = `http://127.0.0.1:${port}`;
+  const issuer = https ? `https://localhost:${port}` : `http://127.0.0.1:${port}`;
   const simulator = `http://127.0.0.1:${weChat}`;
   const appSecret = randomBytes(24).toString('base64url');
   const write = async (name, content) => {
@@ -165,8 +174,10 @@ export async function startServe({ config, files = {} }) {
   await write('data/master.key', `${randomBytes(32).toString('base64')}\n`);
   await write('secrets/wechat', appSecret);
   for (const [name, content] of Object.entries(files)) await write(name, content);
+  if (https) await certify(dir);
   await write('config.yaml', `issuer: ${issuer}
 listen: 127.0.0.1:${port}
+${https ? 'tls: { cert_file: tls.crt, key_file: tls.key }' : ''}
 admin: { listen: "127.0.0.1:${admin}" }
 wechat:
   base_url: ${simulator}
@@ -178,7 +189,7 @@ ${config}`);
   const weChatProgram = new Program(path, ['simulator', '--listen', `127.0.0.1:${weChat}`, '--app', `${appID}:${appSecret}`]);
   const program = new Program(path, ['serve', '--config', join(dir, 'config.yaml'), '--drain', '0s']);
   await weChatProgram.until('ready', () => answers(`${simulator}/control/`));
-  await program.until('ready', () => answers(`${issuer}/readyz`));
+  await program.until('ready', () => answers(`http://127.0.0.1:${admin}/readyz`));
   return {
     dir,
     issuer,

@@ -122,7 +122,7 @@ func paletteFor(brand, surface, tinted, toward rgb) palette {
 	}
 	p.hover = p.accent.mix(away, 14)
 	p.link = brand.against(surface, toward, readable+0.3)
-	p.tint = tinted.mix(p.accent, 9)
+	p.tint = tinted.mix(p.link, 12)
 	return p
 }
 

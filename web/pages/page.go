@@ -29,12 +29,16 @@ func href(address string) template.URL {
 		return ""
 	}
 	switch {
-	case u.Scheme == "http", u.Scheme == "https", u.Scheme == "weixin", strings.Contains(u.Scheme, "."):
-		return template.URL(address)
-	case u.Scheme == "" && u.Host == "":
-		return template.URL(address)
+	case u.Scheme == "http", u.Scheme == "https":
+		if u.Host == "" {
+			return ""
+		}
+	case u.Scheme == "weixin", strings.Contains(u.Scheme, "."):
+	case u.Scheme == "" && u.Host == "" && !strings.Contains(address, `\`):
+	default:
+		return ""
 	}
-	return ""
+	return template.URL(address)
 }
 
 // T is a text in the page's language, formatted with args.

@@ -21,7 +21,7 @@ var texts = map[string]text{
 
 	"scan.heading":   {"微信扫码登录", "With WeChat"},
 	"scan.image":     {"登录二维码", "QR code to sign in"},
-	"scan.waiting":   {"打开微信，扫一扫二维码", "Scan the code with WeChat on your phone"},
+	"scan.waiting":   {"打开微信，扫一扫二维码", "Scan with WeChat on your phone"},
 	"scan.scanned":   {"已扫码，请在手机上确认", "Scanned. Now confirm on your phone"},
 	"scan.approved":  {"已确认，正在登录…", "Confirmed. Signing you in…"},
 	"scan.denied":    {"你在手机上取消了登录", "You declined on your phone"},
@@ -52,7 +52,7 @@ var texts = map[string]text{
 	"scope.wechat":              {"查看你的微信标识", "See your WeChat identifiers"},
 	"scope.wechat.text":         {"小程序的 OpenID，以及有的话 UnionID", "The mini-program's OpenID and, if there is one, the UnionID"},
 	"scope.wechat.data":         {"处理微信加密数据", "Process data that WeChat encrypted"},
-	"scope.wechat.data.text":    {"由小程序交来、微信加密的数据", "What the mini-program hands over, such as your run data"},
+	"scope.wechat.data.text":    {"由小程序交来、微信加密的数据", "What the mini-program hands over, such as your step count"},
 	"scope.roles":               {"查看你的角色", "See your roles"},
 	"scope.roles.text":          {"你在这里拥有的角色", "The roles that you have here"},
 	"scope.external_id":         {"查看你的外部编号", "See your external ID"},

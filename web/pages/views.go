@@ -100,7 +100,7 @@ type SignOut struct {
 // SignedOut tells that the login session has ended.
 type SignedOut struct {
 	Client    string
-	ReturnURI string // a link back to the client; "": none
+	ReturnURI string // a link back to the client: https, or a scheme with a dot; "": none
 }
 
 // Error tells what went wrong.

@@ -118,7 +118,8 @@
       return;
     }
     count();
-    if (window.EventSource) listen();
+    // Some test browsers have a hollow EventSource.
+    if (window.EventSource && EventSource.prototype.close) listen();
     else poll();
   }
 })();
