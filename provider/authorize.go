@@ -152,7 +152,7 @@ func (p *Provider) finish(ctx context.Context, req Request, snap *snapshot, ix *
 	if err := p.mayGrant(login.UserID); err != nil {
 		return Next{}, err
 	}
-	if err := p.conclude(ctx, req, ix, false); err != nil {
+	if err := p.finishInteraction(ctx, req, ix); err != nil {
 		return Next{}, err
 	}
 	code := storage.NewToken()
@@ -185,6 +185,7 @@ func (p *Provider) finish(ctx context.Context, req Request, snap *snapshot, ix *
 	switch verdict {
 	case storage.CodeOK:
 	case storage.CodeLoginEnded, storage.CodeUserDisabled: // at this moment: as if it had been so before
+		ix.id, ix.Finished = "", false // that one led here
 		return p.advance(ctx, req, snap, ix, a, nil)
 	default:
 		return Next{}, errors.New("unknown verdict of a code's issue")
@@ -215,7 +216,7 @@ func (p *Provider) tell(ctx context.Context, req Request, err error) (Next, erro
 	if !ok {
 		refusal := AsError(err)
 		if refusal.LogReason == "redirect_mismatch" || refusal.LogReason == "unknown_client" {
-			p.warn(ctx, req, "authorization.denied", slog.String("reason", refusal.LogReason))
+			p.warn(ctx, req, "authorization.denied", slog.String("client_id", refusal.ClientID), slog.String("reason", refusal.LogReason))
 		}
 		return Next{}, err
 	}

@@ -107,6 +107,7 @@ func (p *Provider) parseAuthRequest(ctx context.Context, snap *snapshot, params 
 	a := &authRequest{client: client, redirectURI: params.Get("redirect_uri"), state: params.Get("state"), maxAge: -1}
 	if a.redirectURI == "" || !client.redirects(a.redirectURI) {
 		refusal := fail(InvalidRequest, msgRedirectURI).reason("redirect_mismatch")
+		refusal.ClientID = client.ID
 		return nil, refusal
 	}
 	a.formPost = params.Get("response_mode") == modeFormPost

@@ -39,17 +39,8 @@ type interaction struct {
 	Chosen     storage.Digest `json:"chosen,omitzero"` // the LoginToken that the person has chosen to go on with
 	Switch     bool           `json:"switch,omitempty"`
 	Scan       string         `json:"scan,omitempty"` // the ticket of the code that is shown
-
-	// Answered is when the client got its answer, in Unix milliseconds, and
-	// Denied which one. From then on the interaction is closed, but for a moment
-	// in which the same answer may be asked for again: a button was pressed
-	// twice, or the way back was lost.
-	Answered int64 `json:"answered,omitempty"`
-	Denied   bool  `json:"denied,omitempty"`
+	Finished   bool           `json:"finished,omitempty"`
 }
-
-// answerGrace is that moment.
-const answerGrace = 10 * time.Second
 
 // openInteraction is an interaction as it was read.
 type openInteraction struct {
@@ -118,36 +109,13 @@ func (p *Provider) interaction(ctx context.Context, req Request, id string) (*op
 	if err := json.Unmarshal(state.Value, &ix.interaction); err != nil {
 		return nil, err
 	}
-	if ix.Browser != tokenDigest(req.Browser) {
+	switch {
+	case ix.Browser != tokenDigest(req.Browser):
 		return nil, fail(InvalidRequest, msgInteraction).reason("interaction_of_another_browser")
-	}
-	if ix.Answered != 0 && time.Since(time.UnixMilli(ix.Answered)) > answerGrace {
+	case ix.Finished:
 		return nil, fail(InvalidRequest, msgInteraction).reason("interaction_finished")
 	}
 	return ix, nil
-}
-
-// conclude notes that the client gets its answer. It fails where it has got
-// another one.
-func (p *Provider) conclude(ctx context.Context, req Request, ix *openInteraction, denied bool) error {
-	if ix.id == "" {
-		return nil // nobody was asked
-	}
-	if ix.Answered == 0 {
-		first := true
-		err := p.save(ctx, req, ix, func(i *interaction) {
-			if first = i.Answered == 0; first {
-				i.Answered, i.Denied = time.Now().UnixMilli(), denied
-			}
-		})
-		if err != nil || first {
-			return err
-		}
-	}
-	if ix.Denied != denied {
-		return fail(InvalidRequest, msgInteraction).reason("interaction_finished")
-	}
-	return nil
 }
 
 // save stores what became of an interaction. Where somebody else has changed
@@ -175,6 +143,16 @@ func (p *Provider) save(ctx context.Context, req Request, ix *openInteraction, c
 		*ix = *current
 	}
 	return fail(TemporarilyUnavailable, msgBusy).reason("interaction_contended").retry(time.Second)
+}
+
+// finishInteraction makes sure that an interaction leads to one answer: who
+// opens or sends its pages again, even at the same moment, gets no other.
+// Nothing is to be done where the answer came without one.
+func (p *Provider) finishInteraction(ctx context.Context, req Request, ix *openInteraction) error {
+	if ix.id == "" {
+		return nil
+	}
+	return p.save(ctx, req, ix, func(i *interaction) { i.Finished = true })
 }
 
 // Next is where a browser goes from here: exactly one of the first four.

@@ -2,6 +2,9 @@ package provider
 
 // What the authorization endpoint and its pages say.
 var (
+	msgAddress = Message{
+		"The address of this page is too long or damaged. Go back to the application and start again.",
+		"页面地址过长或已损坏。请回到应用重新开始。"}
 	msgUnknownClient = Message{
 		"The application that sent you here is not known, or may not let people sign in with a browser. Check client_id and its grant_types.",
 		"跳转来源的应用未登记，或未被允许使用浏览器登录。请检查 client_id 及其 grant_types。"}

@@ -42,7 +42,7 @@ func TestThreat1RedirectURITricks(t *testing.T) {
 		if strings.Contains(string(v.Body), "evil") {
 			t.Errorf("%q is repeated on the page", uri)
 		}
-		if event := eventOf(s, v.answer, "authorization.denied"); uri != "" && event["reason"] != "redirect_mismatch" {
+		if event := eventOf(s, v.answer, "authorization.denied"); event["reason"] != "redirect_mismatch" || event["client_id"] != shopWeb.id {
 			t.Errorf("%q: logged as %v", uri, event)
 		}
 	}
