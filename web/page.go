@@ -3,7 +3,6 @@ package web
 import (
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/wxidp/wxidp/provider"
@@ -168,13 +167,8 @@ func (s *Server) pageForm(handle func(http.ResponseWriter, *http.Request) error)
 // writePageError shows an error to the person in front of the browser.
 func (s *Server) writePageError(w http.ResponseWriter, r *http.Request, err error) {
 	e := provider.AsError(err)
-	if limit, ok := strings.CutPrefix(e.LogReason, "limit_"); ok {
-		s.Metrics.limited(limit)
-	}
 	s.logError(w, r, "", e, nil)
-	if e.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
-	}
+	s.announce(w, e)
 	ctx := s.pageContext(w, r, "", "")
 	ctx.URL = "" // what failed is not to be repeated in another language
 	body, renderErr := s.site.Load().Error(ctx, pages.Error{

@@ -40,6 +40,7 @@ func (s *Server) showSignIn(w http.ResponseWriter, r *http.Request, trouble *pro
 	status := http.StatusOK
 	notice := ""
 	if trouble != nil {
+		s.announce(w, trouble)
 		status, notice = trouble.Status, trouble.Message.In(string(ctx.Lang))
 	}
 	body, err := s.stepPage(ctx, view, notice)

@@ -51,7 +51,6 @@ export async function scanning(world, look) {
   // Signed in, but the other client asks first.
   begun = await world.authorize(visit, { scope: 'openid profile' });
   await visit.see('allow');
-  await visit.check('consent-after-scan');
   await visit.press('allow');
   assert.equal((await world.tokens(visit, begun)).claims().sub, tokens.claims().sub);
   await visit.close();

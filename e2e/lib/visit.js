@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import axe from 'axe-core';
+import axe from 'axe-core/axe.min.js';
 import { root } from './server.js';
 
 const screenshots = join(root, 'e2e', 'screenshots');
