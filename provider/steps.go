@@ -7,14 +7,20 @@ import (
 	"github.com/wxidp/wxidp/storage"
 )
 
+// seat is an interaction and who sits in front of its browser.
+func (p *Provider) seat(ctx context.Context, req Request, id string) (*openInteraction, *storage.LoginSession, error) {
+	ix, err := p.interaction(ctx, req, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	login, err := p.login(ctx, req)
+	return ix, login, err
+}
+
 // Interaction returns what the page of an interaction shows, or where the
 // browser goes where there is nothing left to ask.
 func (p *Provider) Interaction(ctx context.Context, req Request, id string) (*InteractionView, Next, error) {
-	ix, err := p.interaction(ctx, req, id)
-	if err != nil {
-		return nil, Next{}, err
-	}
-	login, err := p.login(ctx, req)
+	ix, login, err := p.seat(ctx, req, id)
 	if err != nil {
 		return nil, Next{}, err
 	}
@@ -92,11 +98,7 @@ type acting struct {
 // act reads an interaction for what the person has answered on its page. step
 // is what it must be at; if it is somewhere else, the browser goes there.
 func (p *Provider) act(ctx context.Context, req Request, id string, steps ...Step) (*acting, Next, error) {
-	ix, err := p.interaction(ctx, req, id)
-	if err != nil {
-		return nil, Next{}, err
-	}
-	login, err := p.login(ctx, req)
+	ix, login, err := p.seat(ctx, req, id)
 	if err != nil {
 		return nil, Next{}, err
 	}

@@ -2,13 +2,8 @@ package main
 
 import (
 	"context"
-	"html"
-	"io"
 	"net/http"
-	"net/http/cookiejar"
 	"net/http/httptest"
-	"net/url"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -19,93 +14,8 @@ import (
 
 const (
 	webClientKey = "canary-web-Hs83kQmZ0vNf5tYbL7wXc2RpD9uJ"
-	webPassword  = "correct horse battery staple"
 	webReturn    = "http://127.0.0.1:3000/callback" // nobody listens there
 )
-
-// webPerson is a person with a browser, who does what wxidp's pages ask for.
-type webPerson struct {
-	t        testing.TB
-	browser  *http.Client
-	username string
-}
-
-// newWebPerson makes an account and a person who has it.
-func newWebPerson(s *testServer, username string) *webPerson {
-	s.t.Helper()
-	if code, _, stderr := runCLIWith(s.t, webPassword+"\n", "users", "add", "--username", username, "--socket", s.Socket()); code != 0 {
-		s.t.Fatal(stderr)
-	}
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return &webPerson{t: s.t, username: username, browser: &http.Client{
-		Timeout: 20 * time.Second, Jar: jar,
-		CheckRedirect: func(r *http.Request, via []*http.Request) error {
-			if len(via) > 10 || strings.HasPrefix(r.URL.String(), webReturn) {
-				return http.ErrUseLastResponse
-			}
-			return nil
-		},
-	}}
-}
-
-// page reads an answer; left is the way to the client, nil while there is none.
-func (p *webPerson) page(resp *http.Response, err error) (at *url.URL, text string, left *url.URL) {
-	p.t.Helper()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(resp.Body)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	if left, err := resp.Location(); err == nil {
-		return nil, "", left
-	}
-	return resp.Request.URL, string(raw), nil
-}
-
-// open goes to a page and returns its fields, to be posted from there.
-func (p *webPerson) open(target string) (fields url.Values) {
-	p.t.Helper()
-	_, text, _ := p.page(p.browser.Get(target))
-	return pairs("csrf", csrfOf(p.t, text))
-}
-
-func csrfOf(t testing.TB, text string) string {
-	t.Helper()
-	found := regexp.MustCompile(`name="csrf" value="([^"]*)"`).FindStringSubmatch(text)
-	if found == nil {
-		t.Fatalf("no form in %.3000s", text)
-	}
-	return html.UnescapeString(found[1])
-}
-
-// authorize follows an authorization request, signing in and allowing where
-// that is asked, and returns the parameters of the answer.
-func (p *webPerson) authorize(target string) url.Values {
-	p.t.Helper()
-	at, text, left := p.page(p.browser.Get(target))
-	for range 3 {
-		if left != nil {
-			break
-		}
-		form, button := pairs("csrf", csrfOf(p.t, text)), "/allow"
-		if strings.Contains(text, `id="password"`) {
-			form.Set("username", p.username)
-			form.Set("password", webPassword)
-			button = "/password"
-		}
-		at, text, left = p.page(p.browser.PostForm(at.String()+button, form))
-	}
-	if left == nil || !strings.HasPrefix(left.String(), webReturn) {
-		p.t.Fatalf("the answer does not come to the client: %v, %v: %.3000s", left, at, text)
-	}
-	return left.Query()
-}
 
 // startWebClients starts a server with clients that sign people in by
 // browsers; logoutURI is shop-web's.
@@ -120,7 +30,7 @@ func startWebClients(t testing.TB, logoutURI string) *testServer {
     scopes: [openid, profile]
 `
 	}
-	return startServer(t,
+	return startServer(t, manyPhones(),
 		replacing("\nclients:\n", "\nbackchannel_logout: { allowed_networks: [127.0.0.1/32] }\nclients:\n",
 			"external_id, orders.read]", "external_id, orders.read, device.approve]"),
 		appending(client("shop-web", "client_secret_basic")+client("shop-post", "client_secret_post")+`
@@ -141,10 +51,11 @@ func webConfig(provider *oidc.Provider, clientID string) *oauth2.Config {
 }
 
 // signInByGoOIDC is the way of go-oidc's own example, with PKCE.
-func signInByGoOIDC(ctx context.Context, t testing.TB, person *webPerson, config *oauth2.Config, verifier *oidc.IDTokenVerifier) (*oauth2.Token, *oidc.IDToken) {
+func signInByGoOIDC(ctx context.Context, t testing.TB, b *browser, username string, config *oauth2.Config, verifier *oidc.IDTokenVerifier) (*oauth2.Token, *oidc.IDToken) {
 	t.Helper()
 	state, nonce, secret := oauth2.GenerateVerifier(), oauth2.GenerateVerifier(), oauth2.GenerateVerifier()
-	answer := person.authorize(config.AuthCodeURL(state, oidc.Nonce(nonce), oauth2.S256ChallengeOption(secret)))
+	page := b.send(http.MethodGet, config.AuthCodeURL(state, oidc.Nonce(nonce), oauth2.S256ChallengeOption(secret)), nil)
+	answer := b.through(page, username).callback()
 	if answer.Get("state") != state || answer.Get("error") != "" {
 		t.Fatalf("answer %v", answer)
 	}
@@ -181,9 +92,10 @@ func TestWebSignInByGoOIDC(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, clientID := range []string{"shop-web", "shop-post"} {
-		person := newWebPerson(s, "alice-of-"+clientID)
+		b, username := newBrowser(s), "alice-of-"+clientID
+		addAccount(s, username)
 		config, verifier := webConfig(provider, clientID), provider.Verifier(&oidc.Config{ClientID: clientID})
-		token, idToken := signInByGoOIDC(ctx, t, person, config, verifier)
+		token, idToken := signInByGoOIDC(ctx, t, b, username, config, verifier)
 		if scope, _ := token.Extra("scope").(string); scope != "openid profile" {
 			t.Errorf("%s: scope %q", clientID, scope)
 		}
@@ -206,7 +118,7 @@ func TestWebSignInByGoOIDC(t *testing.T) {
 			t.Errorf("%s: ID Token of the refresh: %v, %v", clientID, again, err)
 		}
 
-		person.page(person.browser.PostForm(s.Issuer+"/account/sign-out", person.open(s.Issuer+"/account")))
+		b.submit(b.open("/account"), "/sign-out")
 		select {
 		case raw = <-tokens:
 		case <-ctx.Done():
@@ -237,15 +149,15 @@ func TestWebSignInByGoOIDC(t *testing.T) {
 func TestThreat22ScopesThatAreIgnored(t *testing.T) {
 	t.Parallel()
 	s := startWebClients(t, "http://127.0.0.1:1/logout")
-	person := newWebPerson(s, "alice")
+	b := newBrowser(s)
+	addAccount(s, "alice")
 	verifier := oauth2.GenerateVerifier()
 	for _, row := range []struct{ asked, granted string }{
 		{"openid email", "openid"}, {"address openid profile email", "openid profile"},
 		{"email", ""}, {"address email", ""}, {"openid phone", ""}, {"openid email wechat.data", ""}, {"openid Email", ""},
 	} {
-		answer := person.authorize(s.Issuer + "/oauth2/authorize?" + pairs("client_id", "shop-web", "response_type", "code",
-			"redirect_uri", webReturn, "scope", row.asked, "code_challenge", oauth2.S256ChallengeFromVerifier(verifier),
-			"code_challenge_method", "S256").Encode())
+		answer := b.through(b.authorize(pairs("client_id", "shop-web", "response_type", "code", "redirect_uri", webReturn,
+			"scope", row.asked, "code_challenge", oauth2.S256ChallengeFromVerifier(verifier), "code_challenge_method", "S256")), "alice").callback()
 		if row.granted == "" {
 			if answer.Get("error") != "invalid_scope" || answer.Get("code") != "" {
 				t.Errorf("%q: %v", row.asked, answer)
