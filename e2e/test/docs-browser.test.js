@@ -7,6 +7,7 @@ import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { decodeJwt } from 'jose';
 import { blocks } from '../lib/docs.js';
@@ -52,6 +53,8 @@ for (const document of ['README.md', 'README.zh-CN.md']) {
 test('wxidp dev prints commands that do the same', async (t) => {
   const server = await startDev();
   t.after(() => server.stop());
+  // It answers a little earlier than it has printed everything.
+  for (const deadline = Date.now() + 10_000; !server.output().includes('Ctrl-C'); await sleep(20)) assert.ok(Date.now() < deadline);
   const [, commands] = /^(# 6\.[^]*?)^discovery /m.exec(server.output());
   assert.ok(commands.includes(`${server.issuer}/account`));
   const code = await shownCode(server);
