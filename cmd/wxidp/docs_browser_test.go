@@ -75,6 +75,7 @@ func TestDocumentedWebApplications(t *testing.T) {
 			}
 			form := url.Values{"csrf": {token[1]}, "username": {"lin"}, "password": {testPassword}}
 			if _, text = visit(browser.PostForm(page.String()+"/password", form)); strings.Contains(text, `id="allow"`) {
+				token = csrf.FindStringSubmatch(text)
 				_, text = visit(browser.PostForm(page.String()+"/allow", url.Values{"csrf": {token[1]}}))
 			}
 			if want := "Hello, you are " + sub + "\n"; text != want {

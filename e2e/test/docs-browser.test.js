@@ -133,17 +133,20 @@ for (const document of documents) {
     const atPage = async (decision) => {
       const { location: authorize } = await browse(`${app}/login`);
       const { location: page } = await browse(authorize);
-      const { text } = await browse(page);
-      const [, csrf] = /name="csrf" value="([^"]+)"/.exec(text);
-      return decision(page, csrf);
+      const press = async (button, fields) => {
+        const { text } = await browse(page);
+        const [, csrf] = /name="csrf" value="([^"]+)"/.exec(text);
+        return browse(`${page}/${button}`, { csrf, ...fields });
+      };
+      return decision(press);
     };
 
-    const cancelled = await atPage((page, csrf) => browse(`${page}/cancel`, { csrf }));
+    const cancelled = await atPage((press) => press('cancel'));
     assert.deepEqual(await browse(cancelled.location), { status: 403, location: null, text: 'Not signed in: access_denied\n' });
 
-    const agreed = await atPage(async (page, csrf) => {
-      await browse(`${page}/password`, { csrf, username: 'lin', password: 'correct horse battery' });
-      return browse(`${page}/allow`, { csrf });
+    const agreed = await atPage(async (press) => {
+      await press('password', { username: 'lin', password: 'correct horse battery' });
+      return press('allow');
     });
     const welcome = await browse(agreed.location);
     assert.equal(welcome.status, 200, welcome.text);
