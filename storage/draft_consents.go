@@ -56,11 +56,8 @@ func (c Consent) changedAt() time.Time {
 // browser where notify names the client. That there is nothing of that does
 // not say that no code is on its way.
 func (d *Draft) RevokeConsent(userID, clientID string, notify []string) (found bool, err error) {
-	if len(clientID) > maxConsentClientID {
-		return false, ErrTooLarge
-	}
 	user, err := d.user(userID)
-	if err != nil || user == nil || user.Retired {
+	if err != nil || user == nil || user.Retired || len(clientID) > maxConsentClientID {
 		return false, err
 	}
 	list, err := d.consentsOf(userID)
@@ -132,8 +129,7 @@ func (d *Draft) dropConsents(user *draftUser) error {
 	return err
 }
 
-// maxConsentClientID is the longest id of a client that a consent may be
-// revoked for, in bytes.
+// maxConsentClientID is the longest id that is taken for a client's, in bytes.
 const maxConsentClientID = 256
 
 // uniteConsents returns a new list with all that is in either, within bounds.
