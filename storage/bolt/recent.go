@@ -45,12 +45,11 @@ func (s *Store) RecentFamilies(ctx context.Context, userID string, limit int) (r
 func eachNewest(tx txn, index []byte, userID string, rows int, visit func(id storage.FamilyID) (enough bool, err error)) error {
 	shard, mark := userShard(userID)
 	cursor := tx.Bucket(index).Cursor()
-	key, value := cursor.Seek([]byte{shard + 1})
-	if key == nil {
-		key, value = cursor.Last()
-	} else {
-		key, value = cursor.Prev()
+	previous := cursor.Prev
+	if key, _ := cursor.Seek([]byte{shard + 1}); key == nil {
+		previous = cursor.Last
 	}
+	key, value := previous()
 	for ; key != nil && key[0] == shard && rows > 0; rows-- {
 		if len(key) != 1+len(storage.FamilyID{}) {
 			return storage.ErrCorrupt
