@@ -142,7 +142,8 @@ func (p *Provider) Allow(ctx context.Context, req Request, id string) (Next, err
 // Deny goes back to the client without anything: the person does not agree, or
 // does not want to sign in.
 func (p *Provider) Deny(ctx context.Context, req Request, id string) (Next, error) {
-	at, next, err := p.act(ctx, req, id, StepSignIn, StepSelect, StepConsent)
+	// stepFinish: they agreed elsewhere meanwhile, and do not agree here.
+	at, next, err := p.act(ctx, req, id, StepSignIn, StepSelect, StepConsent, stepFinish)
 	if at == nil || err != nil {
 		return next, err
 	}
@@ -151,6 +152,9 @@ func (p *Provider) Deny(ctx context.Context, req Request, id string) (Next, erro
 		return p.answerDevice(ctx, req, at, false)
 	case at.a == nil:
 		return Next{Interaction: id}, nil
+	}
+	if err := p.finishInteraction(ctx, req, at.ix); err != nil {
+		return Next{}, err
 	}
 	return p.tell(ctx, req, &redirectable{at.a, fail(AccessDenied, msgDenied).reason("declined")})
 }

@@ -112,7 +112,7 @@ func (s *Server) pageContext(w http.ResponseWriter, r *http.Request, browser, lo
 	}
 	return pages.Context{
 		Lang: pages.Language(locales, r.Header.Get("Accept-Language"), chosen),
-		CSRF: csrfToken(browser),
+		CSRF: csrfToken(browser, s.cookie(r, cookieLogin)),
 		URL:  r.URL.Path,
 	}
 }
@@ -156,11 +156,20 @@ func (s *Server) page(handle func(http.ResponseWriter, *http.Request) error) htt
 
 // pageForm is page for form posts of our own pages.
 func (s *Server) pageForm(handle func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return s.anyForm(false, handle)
+}
+
+// personalForm is pageForm for what is decided for who is signed in.
+func (s *Server) personalForm(handle func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return s.anyForm(true, handle)
+}
+
+func (s *Server) anyForm(personal bool, handle func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return s.page(func(w http.ResponseWriter, r *http.Request) error {
 		if err := parseForm(w, r); err != nil {
 			return err
 		}
-		return s.ownForm(handle)(w, r)
+		return s.ownForm(personal, handle)(w, r)
 	})
 }
 

@@ -70,13 +70,12 @@ func TestThreat51SessionFixation(t *testing.T) {
 	// A planted browser cookie is what interactions belong to, and no more: the
 	// attacker who knows it sees nothing of who signed in.
 	attacker := newBrowser(s)
-	begun := attacker.authorize(shopWeb.request())
+	begun := attacker.authorize(shopWeb.request("prompt", "consent"))
 	shared := attacker.cookies()["wxidp-browser"]
 	victim = newBrowser(s)
 	victim.plant("wxidp-browser", shared)
-	if v = victim.password(victim.open(begun.URL.Path), "alice", testPassword); !v.callback().Has("code") {
-		t.Fatalf("the victim: %v", v)
-	}
+	v = victim.password(victim.open(begun.URL.Path), "alice", testPassword)
+	asksFor(t, "the victim", v, "consent")
 	for path, v := range map[string]visit{"the interaction": attacker.open(begun.URL.Path), "the account": attacker.open("/account")} {
 		if v.page() != "signin" || strings.Contains(string(v.Body), "alice") {
 			t.Errorf("the attacker's view of %s: %v", path, v)

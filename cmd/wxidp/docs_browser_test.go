@@ -74,8 +74,9 @@ func TestDocumentedWebApplications(t *testing.T) {
 				t.Fatalf("%s is not the sign-in page:\n%s", page, text)
 			}
 			form := url.Values{"csrf": {token[1]}, "username": {"lin"}, "password": {testPassword}}
-			if _, text = visit(browser.PostForm(page.String()+"/password", form)); strings.Contains(text, `id="allow"`) {
-				_, text = visit(browser.PostForm(page.String()+"/allow", url.Values{"csrf": {token[1]}}))
+			if page, text = visit(browser.PostForm(page.String()+"/password", form)); strings.Contains(text, `id="allow"`) {
+				form = url.Values{"csrf": {csrf.FindStringSubmatch(text)[1]}}
+				_, text = visit(browser.PostForm(page.String()+"/allow", form))
 			}
 			if want := "Hello, you are " + sub + "\n"; text != want {
 				t.Errorf("the application says %q, want %q", text, want)

@@ -17,7 +17,7 @@ async function signedIn(world, look, person) {
 const shows = async (visit, person) => (await visit.page.content()).includes(person.username);
 
 export async function logout(world, look) {
-  const person = await world.person('leaving');
+  const person = await world.person('ming');
   const visit = await signedIn(world, look, person);
   const { page } = visit;
   assert.ok(await shows(visit, person));
@@ -48,7 +48,7 @@ export async function logout(world, look) {
 
 /** A client with an ID Token is believed. */
 export async function logoutByClient(world, look) {
-  const person = await world.person('leaving');
+  const person = await world.person('hua');
   const visit = await world.visit(look, person.ip);
   const begun = await world.authorize(visit, { scope: 'openid' });
   await visit.see('sign-in');
@@ -65,7 +65,7 @@ export async function logoutByClient(world, look) {
 }
 
 export async function account(world, look) {
-  const person = await world.person('owner');
+  const person = await world.person('hua');
   const here = await signedIn(world, look, person);
   const there = await signedIn(world, look, person);
   const begun = await world.authorize(here, { scope: 'openid profile offline_access', prompt: 'consent' });

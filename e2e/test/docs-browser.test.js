@@ -7,6 +7,7 @@ import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { decodeJwt } from 'jose';
 import { blocks } from '../lib/docs.js';
@@ -52,6 +53,8 @@ for (const document of ['README.md', 'README.zh-CN.md']) {
 test('wxidp dev prints commands that do the same', async (t) => {
   const server = await startDev();
   t.after(() => server.stop());
+  // It answers a little earlier than it has printed everything.
+  for (const deadline = Date.now() + 10_000; !server.output().includes('Ctrl-C'); await sleep(20)) assert.ok(Date.now() < deadline);
   const [, commands] = /^(# 6\.[^]*?)^discovery /m.exec(server.output());
   assert.ok(commands.includes(`${server.issuer}/account`));
   const code = await shownCode(server);
@@ -127,21 +130,23 @@ for (const document of documents) {
       const location = response.headers.get('location');
       return { status: response.status, location: location && new URL(location, url).href, text: await response.text() };
     };
-    const atPage = async (decision) => {
+    const signIn = async () => {
       const { location: authorize } = await browse(`${app}/login`);
-      const { location: page } = await browse(authorize);
+      return (await browse(authorize)).location;
+    };
+    /** Presses a button of a page. */
+    const press = async (page, button, values = {}) => {
       const { text } = await browse(page);
       const [, csrf] = /name="csrf" value="([^"]+)"/.exec(text);
-      return decision(page, csrf);
+      return browse(`${page}/${button}`, { csrf, ...values });
     };
 
-    const cancelled = await atPage((page, csrf) => browse(`${page}/cancel`, { csrf }));
+    const cancelled = await press(await signIn(), 'cancel');
     assert.deepEqual(await browse(cancelled.location), { status: 403, location: null, text: 'Not signed in: access_denied\n' });
 
-    const agreed = await atPage(async (page, csrf) => {
-      await browse(`${page}/password`, { csrf, username: 'lin', password: 'correct horse battery' });
-      return browse(`${page}/allow`, { csrf });
-    });
+    const page = await signIn();
+    await press(page, 'password', { username: 'lin', password: 'correct horse battery' });
+    const agreed = await press(page, 'allow');
     const welcome = await browse(agreed.location);
     assert.equal(welcome.status, 200, welcome.text);
     assert.match(welcome.text, /^Hello .+, you are \S+\n$/);
