@@ -71,6 +71,9 @@ func (p *Provider) startLogin(ctx context.Context, req Request, account storage.
 	return token, &result.Session, nil
 }
 
+// NotifiedClients are the clients that are told of logouts at present.
+func (p *Provider) NotifiedClients() []string { return p.settings().notified() }
+
 // notified are the clients that are told of logouts.
 func (s *snapshot) notified() []string {
 	var out []string

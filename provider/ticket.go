@@ -82,10 +82,20 @@ type approver struct {
 	Epoch    uint32   `json:"epoch"`
 	AuthTime int64    `json:"auth_time"` // Unix seconds
 	AMR      []string `json:"amr"`
+	// At is when the ticket was approved, in Unix milliseconds.
+	At int64 `json:"at,omitempty"`
 }
 
 // authTime is when the approver was authenticated.
 func (a approver) authTime() time.Time { return time.Unix(a.AuthTime, 0) }
+
+// approvedAt is when the approver agreed; zero: not known.
+func (a approver) approvedAt() time.Time {
+	if a.At == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(a.At)
+}
 
 // encode returns the stored form.
 func (t *ticket) encode() ([]byte, error) { return json.Marshal(t) }
@@ -172,6 +182,7 @@ func (t *ticket) approve(by approver, number string, now time.Time) error {
 		t.to(ticketDead, now)
 		return fail(WrongNumber, msgWrongNumber).reason("wrong_number")
 	}
+	by.At = now.UnixMilli()
 	t.User = &by
 	t.to(ticketApproved, now)
 	return nil
@@ -183,6 +194,7 @@ func (t *ticket) approveTyped(by approver, now time.Time) error {
 	if err := t.only(by.ID, now); err != nil {
 		return err
 	}
+	by.At = now.UnixMilli()
 	t.Scanner, t.User = by.ID, &by
 	t.to(ticketApproved, now)
 	return nil

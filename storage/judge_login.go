@@ -56,13 +56,16 @@ func (l *LoginRecord) End(now time.Time, notify []string) []LogoutNotice {
 	var notices []LogoutNotice
 	for _, p := range l.Participants {
 		if slices.Contains(notify, p.ClientID) {
-			notices = append(notices, LogoutNotice{
-				ID: NewLogoutID(), ClientID: p.ClientID, UserID: l.UserID, FamilyID: p.FamilyID, EndedAt: now, Next: now,
-			})
+			notices = append(notices, newNotice(p.ClientID, l.UserID, p.FamilyID, now))
 		}
 	}
 	l.EndedAt, l.Token, l.Participants = now, Digest{}, nil
 	return notices
+}
+
+// newNotice returns a notice that is due at once.
+func newNotice(clientID, userID string, family FamilyID, now time.Time) LogoutNotice {
+	return LogoutNotice{ID: NewLogoutID(), ClientID: clientID, UserID: userID, FamilyID: family, EndedAt: now, Next: now}
 }
 
 // join remembers a family that was signed in through the session. Where there
