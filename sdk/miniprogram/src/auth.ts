@@ -90,7 +90,7 @@ export function createAuth(options: Options): Auth {
   const store = createStore(platform, `wxidp:${issuer}:${clientId}`)
 
   let tokens: Tokens | undefined
-  let restored = false // from the store
+  let restored = false // whether the store has nothing newer
   let out = false // after a logout
   let logouts = 0
   let silent: Promise<void> | undefined // what all who need a token wait for
@@ -124,6 +124,7 @@ export function createAuth(options: Options): Auth {
     const answer = await post(server, '/oauth2/token', Object.assign({ client_id: clientId }, form), header,
       (body) => body && typeof body.access_token === 'string' && body.expires_in > 0)
     tokens = { access: answer.access_token, refresh: answer.refresh_token, since, life: answer.expires_in * 1000, scope }
+    restored = true
     store.save(tokens)
     emit(event)
   }
@@ -162,20 +163,17 @@ export function createAuth(options: Options): Auth {
   /** One renewal for all who ask meanwhile. */
   function renewed(): Promise<void> {
     if (refused && within(refused.since, refused.span)) return Promise.reject(refused.error)
-    if (!silent) {
-      const mine = silent = inTurn(renew).then(end, (error: AuthError) => {
+    return silent || (silent = inTurn(renew).then(
+      () => { silent = undefined },
+      (error: AuthError) => {
+        silent = undefined
         const wait = error.retryAfter
         const span = wait !== undefined ? wait * 1000 : error.status! < 500 ? refusalHolds : 0
         refused = { error, since: Date.now(), span }
-        end()
         emit('error', error)
         throw error
-      })
-      function end() {
-        if (silent === mine) silent = undefined
-      }
-    }
-    return silent
+      },
+    ))
   }
 
   async function getToken(): Promise<string> {

@@ -57,7 +57,7 @@ export class StandIn {
 
   /** A device that waits to be let in. */
   async screen() {
-    const ticket = `TICKET-${++this.#number}`
+    const ticket = `${this.issuer}/scan?ticket=${++this.#number}`
     const screen = { state: 'authorization_pending' }
     this.#screens.set(ticket, screen)
     return { ticket, number: 'MJHT', state: async () => screen.state }
@@ -87,6 +87,7 @@ export class StandIn {
     if (path === '/oauth2/revoke') {
       const [id, number] = form.token.split('.')
       const family = this.#families.get(id)
+      if (!family) return [200, '']
       if (number.startsWith('a')) family.denied.add(form.token)
       else family.revoked = true
       return [200, '']

@@ -20,8 +20,8 @@ export function suite(world) {
   })
 
   /** Has the server end a token, behind the mini-program's back. */
-  const revoked = (value) => world.exchange({
-    path: revoke, method: 'POST', header: { 'content-type': 'application/x-www-form-urlencoded' }, data: `client_id=shop-mini&token=${value}`,
+  const revoked = (value, client = 'shop-mini') => world.exchange({
+    path: revoke, method: 'POST', header: { 'content-type': 'application/x-www-form-urlencoded' }, data: `client_id=${client}&token=${value}`,
   })
 
   /** Lets the storage, which nobody waits for, finish. */
@@ -154,6 +154,19 @@ export function suite(world) {
     await revoked(phone.kept.refresh)
     const answers = await times(20, () => get(auth))
     assert.ok(answers.every(({ statusCode }) => statusCode === 200))
+    assert.deepEqual(phone.calls, [2, 2, 1])
+  })
+
+  promise('a refused refresh token is not sent again', async (phone, get) => {
+    await phone.launch().silentLogin()
+    await stored()
+    await revoked(phone.kept.refresh)
+    phone.ahead += 20 * minute
+    let down = true
+    const auth = phone.launch({}, { dress: (wx) => ({ ...wx, login: (options) => (down ? options.fail({ errMsg: 'fail' }) : wx.login(options)) }) })
+    await refused(phone, 'NetworkError', get(auth))
+    down = false
+    assert.equal((await get(auth)).statusCode, 200)
     assert.deepEqual(phone.calls, [2, 2, 1])
   })
 
@@ -322,8 +335,9 @@ export function suite(world) {
 
   promise('whatever is in the storage, the mini-program starts', async (phone, get) => {
     const key = `wxidp:${world.issuer}:shop-mini`
-    const bad = ['', '{', 'null', '[]', '1', '{"access":1}', '{"access":"x","since":"y","life":1}', '{"access":"x","since":1,"life":1,"refresh":{}}',
-      undefined, null, 7, { access: 'x' }, '{"access":"","since":9e15,"life":9e15}']
+    const like = (members) => JSON.stringify({ access: 'x', refresh: 'y', since: world.now(), life: 15 * minute, scope: 'openid profile', ...members })
+    const bad = ['', '{', 'null', '[]', '1', '{}', undefined, null, 7, { access: 'x' }, like(), like({ access: 1 }), like({ access: null, refresh: null }),
+      like({ refresh: {} }), like({ since: 'y' }), like({ since: 9e15, life: 9e15 }), like({ life: 'z' }), like({ life: null })]
     for (const data of bad) {
       for (const encrypted of [true, false]) {
         phone = new Phone(world, 'corrupt')
@@ -400,14 +414,15 @@ export function suite(world) {
   // ---- accounts
 
   promise('username and password bind an account, and each try is one wx.login', async (phone, get) => {
-    await world.account(phone.user, 'correct horse')
+    const password = 'a&b=c+d %40 中文'
+    await world.account(phone.user, password)
     const auth = phone.launch()
     const bare = (await get(auth)).data.sub
     const { code, status } = await refused(phone, 'LoginRefused', auth.login({ username: phone.user, password: 'wrong' }))
     assert.deepEqual([code, status], ['invalid_grant', 400])
     assert.equal((await get(auth)).data.sub, bare)
     assert.deepEqual(phone.calls, [2, 2, 0])
-    await auth.login({ username: phone.user, password: 'correct horse' })
+    await auth.login({ username: phone.user, password: password })
     const bound = (await get(auth)).data.sub
     assert.notEqual(bound, bare)
     assert.deepEqual(phone.calls, [3, 3, 0])
@@ -436,6 +451,10 @@ export function suite(world) {
     await auth.login({ username: phone.user, password: 'correct horse' })
     assert.equal((await get(auth)).statusCode, 200)
     assert.deepEqual(phone.calls, [2, 2, 0])
+    phone.ahead += 30000
+    await revoked(await auth.getToken(), 'shop-strict')
+    assert.equal((await get(auth)).statusCode, 200)
+    assert.deepEqual(phone.calls, [2, 2, 1])
   })
 
   promise('the phone button signs in, or records the number', async (phone, get) => {
@@ -458,6 +477,19 @@ export function suite(world) {
     phone.next(token, faults.answerLost)
     await phone.launch().login({ username: phone.user, password: 'correct horse' })
     assert.deepEqual(phone.calls, [1, 2, 0])
+  })
+
+  promise('a login before anything else is not undone by what was stored', async (phone, get) => {
+    const before = (await get(phone.launch())).data.sub
+    await stored()
+    await world.account(phone.user, 'correct horse')
+    const auth = phone.launch()
+    await auth.login({ username: phone.user, password: 'correct horse' })
+    assert.notEqual((await get(auth)).data.sub, before)
+    await stored()
+    assert.equal(phone.calls[0], 2)
+    assert.notEqual((await get(phone.launch())).data.sub, before)
+    assert.equal(phone.calls[0], 2)
   })
 
   // ---- scanning
@@ -512,6 +544,37 @@ export function suite(world) {
     await waiting
     assert.equal(phone.stored.size, 0)
     assert.equal(phone.count(revoke), 1)
+  })
+
+  promise('what is asked for during a sign-in that is logged out comes after both', async (phone, get) => {
+    const auth = phone.launch()
+    const events = []
+    for (const event of ['login', 'logout']) auth.on(event, () => { events.push(event) })
+    auth.silentLogin().catch(() => {})
+    auth.logout()
+    await auth.silentLogin()
+    assert.deepEqual(events, ['login', 'logout', 'login'])
+    assert.equal((await get(auth)).statusCode, 200)
+  })
+
+  promise('logout takes back a login that was asked for before', async (phone, get) => {
+    await world.account(phone.user, 'correct horse')
+    const auth = phone.launch()
+    const login = auth.login({ username: phone.user, password: 'correct horse' })
+    await auth.logout()
+    await login
+    await refused(phone, 'LoggedOut', get(auth))
+    assert.equal(phone.count(revoke), 1)
+  })
+
+  promise('a logout that cannot clear the storage is none the less one', async (phone) => {
+    await phone.launch().silentLogin()
+    await stored()
+    phone.override = { removeStorage: (options) => options.fail({ errMsg: 'fail' }) }
+    const auth = phone.launch()
+    await auth.logout()
+    await auth.silentLogin()
+    assert.deepEqual(phone.calls, [2, 2, 0])
   })
 
   promise('what is asked for after logout comes after it', async (phone, get) => {
