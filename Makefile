@@ -9,7 +9,7 @@ FUZZTIME ?= 30s
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/wxidp
@@ -20,7 +20,7 @@ run: build ## try it: server, WeChat simulator, ready configuration; prints comm
 	@$(BIN) dev
 
 .PHONY: test
-test: check test-go test-node ## everything: check, Go tests with the race detector, Node end-to-end tests
+test: check test-go test-node test-browser ## everything: check, Go tests with the race detector, end-to-end tests in Node and Chromium
 
 .PHONY: test-go
 test-go: ## Go tests with the race detector
@@ -32,6 +32,13 @@ test-node: build ## end-to-end tests with openid-client and jose
 		cd e2e && npm ci --no-audit --no-fund --loglevel=error && E2E_WXIDP_BIN=$(CURDIR)/$(BIN) npm test; \
 	elif [ "$$CI" = true ]; then echo "FAIL: npm is missing, the Node end-to-end tests cannot run"; exit 1; \
 	else echo "SKIPPED: npm is missing, the Node end-to-end tests did not run"; fi
+
+.PHONY: test-browser
+test-browser: build ## the pages in Chromium, or the browser that CHROME names; screenshots in e2e/screenshots
+	@if command -v npm >/dev/null; then \
+		cd e2e && npm ci --no-audit --no-fund --loglevel=error && E2E_WXIDP_BIN=$(CURDIR)/$(BIN) npm run --silent test:browser; \
+	elif [ "$$CI" = true ]; then echo "FAIL: npm is missing, the browser tests cannot run"; exit 1; \
+	else echo "SKIPPED: npm is missing, the browser tests did not run"; fi
 
 .PHONY: check
 check: ## format, vet, staticcheck, import rules, go.mod, known vulnerabilities
@@ -63,4 +70,4 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin e2e/node_modules
+	rm -rf bin e2e/node_modules e2e/screenshots

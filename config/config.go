@@ -382,6 +382,7 @@ func Default() *Config {
 			WrongPasswordsPerAccount:      100,
 			WrongPasswordsPerIP:           300,
 			WeChatDataPerUserPerMinute:    10,
+			AuthorizationsPerIPPerMinute:  300,
 			ScanCodesPerIPPerMinute:       20,
 			TicketMissesPerIPPerMinute:    20,
 		},

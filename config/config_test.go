@@ -101,6 +101,7 @@ rate_limits:
   wrong_passwords_per_account: 11
   wrong_passwords_per_ip: 12
   wechat_data_per_user_per_minute: 13
+  authorizations_per_ip_per_minute: 16
   scan_codes_per_ip_per_minute: 14
   ticket_misses_per_ip_per_minute: 15
 log: {level: warn}
@@ -171,7 +172,7 @@ clients:
 		RateLimits: RateLimits{Disabled: true, RequestsPerIPPerMinute: 1, SignInsPerIPPerMinute: 2, SignInsPerNetworkPerMinute: 3,
 			SignInsPerClientPerMinute: 4, SignInsPerUserPerMinute: 9, WeChatCallsPerAppPerMinute: 5, FailedClientAuthPerMinute: 7, IntrospectionMissesPerMinute: 8,
 			WrongPasswordsPerAccountAndIP: 10, WrongPasswordsPerAccount: 11, WrongPasswordsPerIP: 12, WeChatDataPerUserPerMinute: 13,
-			ScanCodesPerIPPerMinute: 14, TicketMissesPerIPPerMinute: 15},
+			AuthorizationsPerIPPerMinute: 16, ScanCodesPerIPPerMinute: 14, TicketMissesPerIPPerMinute: 15},
 		Log:      Log{Level: "warn"},
 		Insecure: Insecure{AllowHTTPIssuer: true, AllowWorldReadableSecrets: true},
 		Clients: []Client{

@@ -51,6 +51,10 @@ type RateLimits struct {
 	// decrypted, verified, checked and reset with WeChat's session_key.
 	// Default 10.
 	WeChatDataPerUserPerMinute int `mapstructure:"wechat_data_per_user_per_minute"`
+	// AuthorizationsPerIPPerMinute limits, by IP address (IPv6: /64),
+	// authorization requests that wait for a person, and pushed ones: each is
+	// kept for some time. Default 300.
+	AuthorizationsPerIPPerMinute int `mapstructure:"authorizations_per_ip_per_minute"`
 	// ScanCodesPerIPPerMinute limits, by IP address (IPv6: /64), the codes
 	// that are shown to be scanned. Default 20.
 	ScanCodesPerIPPerMinute int `mapstructure:"scan_codes_per_ip_per_minute"`

@@ -268,6 +268,7 @@ func (l *loading) validateRateLimits(r RateLimits) {
 		{"failed_client_auth_per_minute", r.FailedClientAuthPerMinute},
 		{"introspection_misses_per_minute", r.IntrospectionMissesPerMinute},
 		{"wechat_data_per_user_per_minute", r.WeChatDataPerUserPerMinute},
+		{"authorizations_per_ip_per_minute", r.AuthorizationsPerIPPerMinute},
 		{"scan_codes_per_ip_per_minute", r.ScanCodesPerIPPerMinute},
 		{"ticket_misses_per_ip_per_minute", r.TicketMissesPerIPPerMinute},
 	} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/wxidp/wxidp/accounts"
@@ -153,11 +154,20 @@ func (p *Provider) gatherConsents(ctx context.Context, login *storage.LoginSessi
 	for _, consent := range consents {
 		if client := snap.client(consent.ClientID); client != nil {
 			view.Consents = append(view.Consents, AccountConsent{
-				ClientID: client.ID, Client: client.title(), Scope: consent.Scope, Since: consent.GrantedAt,
+				ClientID: client.ID, Client: client.title(), Scope: offlineLast(consent.Scope), Since: consent.GrantedAt,
 			})
 		}
 	}
 	return unlessGone(err)
+}
+
+// offlineLast puts the scope that is about all others behind them.
+func offlineLast(scope []string) []string {
+	if !slices.Contains(scope, scopeOfflineAccess) {
+		return scope
+	}
+	others := slices.DeleteFunc(slices.Clone(scope), func(s string) bool { return s == scopeOfflineAccess })
+	return append(others, scopeOfflineAccess)
 }
 
 // unlessGone is err, but for a user who was erased at this moment.

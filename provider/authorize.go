@@ -39,7 +39,7 @@ func (p *Provider) Authorize(ctx context.Context, req Request, params url.Values
 		return Next{}, err
 	}
 	ix := &openInteraction{interaction: interaction{
-		Purpose: purposeAuthorize, Params: params, LoginHint: a.loginHint, Locales: params.Get("ui_locales"),
+		Purpose: purposeAuthorize, Params: known(params), LoginHint: a.loginHint, Locales: params.Get("ui_locales"),
 	}}
 	return p.advance(ctx, req, snap, ix, a, login)
 }
@@ -116,10 +116,15 @@ func tooOld(a *authRequest, login *storage.LoginSession) bool {
 	return a.maxAge == 0 || a.maxAge > 0 && time.Since(login.AuthTime) > a.maxAge
 }
 
-// hasAgreed reports whether the user need not be asked for consent.
+// hasAgreed reports whether the user need not be asked for consent. What was
+// agreed to once does not count for a program on the user's own device: any
+// other there can claim to be it (RFC 8252 §8.6).
 func (p *Provider) hasAgreed(ctx context.Context, a *authRequest, userID string) (bool, error) {
 	if a.client.SkipConsent {
 		return true, nil
+	}
+	if a.client.Public && !strings.HasPrefix(a.redirectURI, "https://") {
+		return false, nil
 	}
 	consents, err := p.store.Consents(ctx, userID)
 	if errors.Is(err, storage.ErrNotFound) {
@@ -144,6 +149,12 @@ func within(values, allowed []string) bool {
 // finish issues a code. agreed says that the person has just agreed, which is
 // remembered.
 func (p *Provider) finish(ctx context.Context, req Request, snap *snapshot, ix *openInteraction, a *authRequest, login *storage.LoginSession, agreed bool) (Next, error) {
+	if err := p.mayGrant(login.UserID); err != nil {
+		return Next{}, err
+	}
+	if err := p.finishInteraction(ctx, req, ix); err != nil {
+		return Next{}, err
+	}
 	code := storage.NewToken()
 	verdict, err := p.store.IssueCode(ctx, storage.CodeIssue{
 		Code: tokenDigest(code),
@@ -174,6 +185,7 @@ func (p *Provider) finish(ctx context.Context, req Request, snap *snapshot, ix *
 	switch verdict {
 	case storage.CodeOK:
 	case storage.CodeLoginEnded, storage.CodeUserDisabled: // at this moment: as if it had been so before
+		ix.id, ix.Finished = "", false // that one led here
 		return p.advance(ctx, req, snap, ix, a, nil)
 	default:
 		return Next{}, errors.New("unknown verdict of a code's issue")
@@ -204,7 +216,7 @@ func (p *Provider) tell(ctx context.Context, req Request, err error) (Next, erro
 	if !ok {
 		refusal := AsError(err)
 		if refusal.LogReason == "redirect_mismatch" || refusal.LogReason == "unknown_client" {
-			p.warn(ctx, req, "authorization.denied", slog.String("reason", refusal.LogReason))
+			p.warn(ctx, req, "authorization.denied", slog.String("client_id", refusal.ClientID), slog.String("reason", refusal.LogReason))
 		}
 		return Next{}, err
 	}

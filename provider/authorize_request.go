@@ -57,6 +57,28 @@ type redirectable struct {
 func (e *redirectable) Error() string { return e.err.Error() }
 func (e *redirectable) Unwrap() error { return e.err }
 
+// authorizeParams are the parameters of an authorization request that mean
+// anything here. Of others nothing is kept (RFC 6749 §3.1).
+var authorizeParams = []string{
+	"response_type", "response_mode", "client_id", "redirect_uri", "scope", "state", "nonce", "display", "prompt", "max_age", "ui_locales",
+	"id_token_hint", "login_hint", "acr_values", "claims", "code_challenge", "code_challenge_method", "dpop_jkt", "audience", "resource",
+	"request", "request_uri", "registration",
+}
+
+// known returns the parameters that mean anything.
+func known(params url.Values) url.Values {
+	out := make(url.Values)
+	for _, name := range authorizeParams {
+		if values, ok := params[name]; ok {
+			out[name] = values
+		}
+	}
+	return out
+}
+
+// maxAuthRequest bounds an authorization request as it is kept, in bytes.
+const maxAuthRequest = 12 << 10
+
 // onceEach refuses a parameter that occurs twice (RFC 6749 §3.1). resource
 // alone may repeat (RFC 8707 §2).
 func onceEach(params url.Values) error {
@@ -75,6 +97,9 @@ func (p *Provider) parseAuthRequest(ctx context.Context, snap *snapshot, params 
 	if err := onceEach(params); err != nil {
 		return nil, err
 	}
+	if len(params.Encode()) > maxAuthRequest {
+		return nil, fail(InvalidRequest, msgAuthRequestLong).reason("authorization_request_too_long")
+	}
 	client := snap.client(params.Get("client_id"))
 	if client == nil || !client.may(GrantAuthorizationCode) {
 		return nil, fail(InvalidRequest, msgUnknownClient).reason("unknown_client")
@@ -82,6 +107,7 @@ func (p *Provider) parseAuthRequest(ctx context.Context, snap *snapshot, params 
 	a := &authRequest{client: client, redirectURI: params.Get("redirect_uri"), state: params.Get("state"), maxAge: -1}
 	if a.redirectURI == "" || !client.redirects(a.redirectURI) {
 		refusal := fail(InvalidRequest, msgRedirectURI).reason("redirect_mismatch")
+		refusal.ClientID = client.ID
 		return nil, refusal
 	}
 	a.formPost = params.Get("response_mode") == modeFormPost
@@ -245,9 +271,16 @@ func (p *Provider) checkHints(snap *snapshot, a *authRequest, params url.Values)
 		}
 		a.hint = hint
 	}
-	var err error
-	a.claims, err = parseClaimsParam(params.Get("claims"))
-	return err
+	wanted, err := parseClaimsParam(params.Get("claims"))
+	if err != nil {
+		return err
+	}
+	// What the client may not ask for now is not kept for a time when it may:
+	// nobody would have been shown it.
+	mayNot := func(name string) bool { return !a.client.mayAsk(name) }
+	wanted.idToken, wanted.userInfo = slices.DeleteFunc(wanted.idToken, mayNot), slices.DeleteFunc(wanted.userInfo, mayNot)
+	a.claims = wanted
+	return nil
 }
 
 // fromFositeAuthorize maps what fosite says of an authorization request.

@@ -102,8 +102,9 @@ type Error struct {
 	Form bool
 
 	LogReason string // one stable word for the log
-	Subject   string // the user concerned; for the log only
-	Cause     error  // for the log only
+	ClientID  string // the client concerned; for the log only, as the next two
+	Subject   string // the user concerned
+	Cause     error
 }
 
 // Error returns the log form. It holds no request value.
@@ -137,6 +138,13 @@ func (e *Error) retry(after time.Duration) *Error {
 func BadRequest(status int, reason string) *Error {
 	err := fail(InvalidRequest, msgFormPost).reason(reason)
 	err.Status = status
+	return err
+}
+
+// BadQuery is BadRequest for the address of a page, which a person reads.
+func BadQuery(status int, reason string) *Error {
+	err := BadRequest(status, reason)
+	err.Message = msgAddress
 	return err
 }
 

@@ -39,6 +39,7 @@ type interaction struct {
 	Chosen     storage.Digest `json:"chosen,omitzero"` // the LoginToken that the person has chosen to go on with
 	Switch     bool           `json:"switch,omitempty"`
 	Scan       string         `json:"scan,omitempty"` // the ticket of the code that is shown
+	Finished   bool           `json:"finished,omitempty"`
 }
 
 // openInteraction is an interaction as it was read.
@@ -53,10 +54,30 @@ func tokenDigest(token string) storage.Digest { return sha256.Sum256([]byte(toke
 // isToken reports whether s has the form of storage.NewToken.
 func isToken(s string) bool { return isSHA256(s) }
 
-// openInteraction stores a new interaction of the request's browser.
+// mayBegin limits what one address has kept for it until somebody comes back.
+func (p *Provider) mayBegin(req Request) error {
+	if ok, wait := p.begun.Allow(req.subscriber()); !ok {
+		return Limited("authorizations_per_ip", wait)
+	}
+	return nil
+}
+
+// mayGrant limits the codes for one user: each becomes a sign-in that is kept
+// for as long as it may be refreshed.
+func (p *Provider) mayGrant(userID string) error {
+	if ok, wait := p.granted.Allow(userID); !ok {
+		return Limited("sign_in_user", wait)
+	}
+	return nil
+}
+
+// beginInteraction stores a new interaction of the request's browser.
 func (p *Provider) beginInteraction(ctx context.Context, req Request, ix interaction) (string, error) {
 	if !isToken(req.Browser) {
 		return "", fail(InvalidRequest, msgInteraction).reason("no_browser_cookie")
+	}
+	if err := p.mayBegin(req); err != nil {
+		return "", err
 	}
 	ix.Browser = tokenDigest(req.Browser)
 	value, err := json.Marshal(ix)
@@ -88,8 +109,11 @@ func (p *Provider) interaction(ctx context.Context, req Request, id string) (*op
 	if err := json.Unmarshal(state.Value, &ix.interaction); err != nil {
 		return nil, err
 	}
-	if ix.Browser != tokenDigest(req.Browser) {
+	switch {
+	case ix.Browser != tokenDigest(req.Browser):
 		return nil, fail(InvalidRequest, msgInteraction).reason("interaction_of_another_browser")
+	case ix.Finished:
+		return nil, fail(InvalidRequest, msgInteraction).reason("interaction_finished")
 	}
 	return ix, nil
 }
@@ -119,6 +143,16 @@ func (p *Provider) save(ctx context.Context, req Request, ix *openInteraction, c
 		*ix = *current
 	}
 	return fail(TemporarilyUnavailable, msgBusy).reason("interaction_contended").retry(time.Second)
+}
+
+// finishInteraction makes sure that an interaction leads to one answer: who
+// opens or sends its pages again, even at the same moment, gets no other.
+// Nothing is to be done where the answer came without one.
+func (p *Provider) finishInteraction(ctx context.Context, req Request, ix *openInteraction) error {
+	if ix.id == "" {
+		return nil
+	}
+	return p.save(ctx, req, ix, func(i *interaction) { i.Finished = true })
 }
 
 // Next is where a browser goes from here: exactly one of the first four.
@@ -154,6 +188,8 @@ type InteractionView struct {
 	Device    bool   // it is about a device elsewhere
 	Agent     string // that device, such as "TV"
 	Place     string // where it is, coarsely
+	UserCode  string // that it shows
+	Since     time.Time
 	Account   string // name of who is signed in
 	LoginHint string
 	Locales   string // ui_locales of the request

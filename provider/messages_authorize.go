@@ -2,12 +2,18 @@ package provider
 
 // What the authorization endpoint and its pages say.
 var (
+	msgAddress = Message{
+		"The address of this page is too long or damaged. Go back to the application and start again.",
+		"页面地址过长或已损坏。请回到应用重新开始。"}
 	msgUnknownClient = Message{
 		"The application that sent you here is not known, or may not let people sign in with a browser. Check client_id and its grant_types.",
 		"跳转来源的应用未登记，或未被允许使用浏览器登录。请检查 client_id 及其 grant_types。"}
 	msgRedirectURI = Message{
 		"The application asked to send you back to an address that is not registered for it. redirect_uri must be one of its redirect_uris, character by character.",
 		"应用请求跳回的地址未登记。redirect_uri 必须与其 redirect_uris 中的某一项逐字符相同。"}
+	msgAuthRequestLong = Message{
+		"The authorization request is too long: at most 12 KiB.",
+		"授权请求过长，最多 12 KiB。"}
 	msgRequestObject = Message{
 		"Request objects and references to them are not supported. Send the parameters themselves, or push them first (RFC 9126).",
 		"不支持 request 对象及其引用。请直接传参数，或先推送授权请求（RFC 9126）。"}
@@ -66,14 +72,14 @@ var (
 		"Username or password is wrong.",
 		"用户名或密码错误。"}
 	msgPagePasswordLimited = Message{
-		"Too many wrong passwords. Wait some minutes, or scan the code instead.",
-		"密码错误次数过多。请等几分钟，或改用扫码登录。"}
+		"Too many wrong passwords. Wait some minutes, or sign in another way.",
+		"密码错误次数过多。请等几分钟，或换一种方式登录。"}
 	msgPageBusy = Message{
-		"Too many people are signing in at this moment. Try again.",
-		"当前登录人数过多，请重试。"}
+		"Too many people are signing in at this moment, or somebody to this very account. Try again.",
+		"当前登录人数过多，或正有人在登录同一账号，请重试。"}
 	msgPageAccountDown = Message{
-		"The account system does not answer at the moment, which says nothing about your password. Try again, or scan the code instead.",
-		"账号系统暂时没有响应（与密码是否正确无关）。请稍后重试，或改用扫码登录。"}
+		"The account system does not answer at the moment, which says nothing about your password. Try again, or sign in another way.",
+		"账号系统暂时没有响应（与密码是否正确无关）。请稍后重试，或换一种方式登录。"}
 	msgPageDisabled = Message{
 		"This account is disabled. Support can help.",
 		"该账号已停用，请联系客服。"}

@@ -24,17 +24,10 @@ func (p *Provider) Push(ctx context.Context, req Request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	params := make(url.Values)
-	for name, values := range req.HTTP.PostForm {
-		switch name {
-		case "client_secret", "client_assertion", "client_assertion_type":
-		default:
-			params[name] = values
-		}
-	}
-	if params.Get("request_uri") != "" {
+	if req.HTTP.PostForm.Get("request_uri") != "" {
 		return nil, fail(InvalidRequest, msgRequestObject).reason("request_uri_pushed")
 	}
+	params := known(req.HTTP.PostForm)
 	params.Set("client_id", client.ID) // it may have been in the Authorization header only
 	// RFC 9449 §10.1: a proof that comes along binds the code to its key.
 	jkt, err := p.pushedKey(ctx, req, params.Get("dpop_jkt"))
@@ -51,14 +44,21 @@ func (p *Provider) Push(ctx context.Context, req Request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := p.mayBegin(req); err != nil {
+		return nil, err
+	}
 	token := storage.NewToken()
-	if _, err := p.store.PutIfAbsent(ctx, storage.ItemPushedRequest, []byte(token), value, pushedLifetime); err != nil {
+	if _, err := p.store.PutIfAbsent(ctx, storage.ItemPushedRequest, pushedKeyOf(client.ID, token), value, pushedLifetime); err != nil {
 		return nil, err
 	}
 	body := append([]byte(`{"request_uri":"`+pushedPrefix), token...)
 	body = append(body, `","expires_in":`...)
 	return append(strconv.AppendInt(body, int64(pushedLifetime/time.Second), 10), "}\n"...), nil
 }
+
+// pushedKeyOf names a pushed request in the store. The client is part of it, so
+// that another one cannot even spend it.
+func pushedKeyOf(clientID, token string) []byte { return []byte(token + clientID) }
 
 // pushed returns the parameters of the authorization request: those that were
 // pushed before, once, where params name them (RFC 9126 §4).
@@ -77,7 +77,7 @@ func (p *Provider) pushed(ctx context.Context, snap *snapshot, params url.Values
 	if !isToken(token) {
 		return nil, refusal
 	}
-	value, verdict, err := p.store.Consume(ctx, storage.ItemPushedRequest, []byte(token))
+	value, verdict, err := p.store.Consume(ctx, storage.ItemPushedRequest, pushedKeyOf(params.Get("client_id"), token))
 	if err != nil {
 		return nil, err
 	}

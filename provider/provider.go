@@ -46,6 +46,8 @@ type Settings struct {
 	FailedClientAuthPerMinute    int // per client and address; 0: no limit
 	IntrospectionMissesPerMinute int // per client; 0: no limit
 	WeChatDataPerUserPerMinute   int // uses of WeChat's session_key; 0: no limit
+	SignInsPerUserPerMinute      int // codes for one user's browsers and devices, after a burst of an hour's worth; 0: no limit
+	AuthorizationsPerIPPerMinute int // requests that are kept until a person has answered or the client has come; 0: no limit
 	ScanCodesPerIPPerMinute      int // codes for scanning; 0: no limit
 	TicketMissesPerIPPerMinute   int // wrong or unknown tickets and user codes; 0: no limit
 
@@ -121,6 +123,8 @@ type Provider struct {
 	authFailures *limit.Limiter
 	misses       *limit.Limiter
 	weChatData   *limit.Limiter
+	begun        *limit.Limiter // authorization requests that are kept, by address
+	granted      *limit.Limiter // codes, by user
 }
 
 // grantHandler is a fosite handler for the grant types it names.
@@ -167,6 +171,8 @@ func New(opts Options) (*Provider, error) {
 		authFailures: limit.New(limit.Rate{}, 1<<16),
 		misses:       limit.New(limit.Rate{}, 1<<12),
 		weChatData:   limit.New(limit.Rate{}, 1<<16),
+		begun:        limit.New(limit.Rate{}, 1<<16),
+		granted:      limit.New(limit.Rate{}, 1<<16),
 	}
 	p.logouts = p.newLogouts(opts)
 	proof := &proofGrants{p: p, byType: make(map[string]grants.Grant)}
@@ -239,6 +245,8 @@ func (p *Provider) Prepare(settings Settings) (apply func(), err error) {
 		p.misses.SetRate(limit.Rate{PerMinute: settings.IntrospectionMissesPerMinute, Burst: settings.IntrospectionMissesPerMinute})
 		p.weChatData.SetRate(limit.Rate{PerMinute: settings.WeChatDataPerUserPerMinute, Burst: settings.WeChatDataPerUserPerMinute})
 		p.tickets.setRates(settings)
+		p.begun.SetRate(limit.Rate{PerMinute: settings.AuthorizationsPerIPPerMinute, Burst: settings.AuthorizationsPerIPPerMinute})
+		p.granted.SetRate(limit.Rate{PerMinute: settings.SignInsPerUserPerMinute, Burst: 60 * settings.SignInsPerUserPerMinute})
 		p.current.Store(snap)
 	}, nil
 }

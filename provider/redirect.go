@@ -3,6 +3,7 @@ package provider
 import (
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -38,7 +39,7 @@ func portless(uri string) (string, bool) {
 			if end < 0 {
 				end = len(port)
 			}
-			if end == 0 || end > 5 {
+			if number, err := strconv.ParseUint(port[:end], 10, 16); err != nil || number == 0 {
 				return "", false
 			}
 			rest = port[end:]

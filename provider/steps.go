@@ -7,14 +7,20 @@ import (
 	"github.com/wxidp/wxidp/storage"
 )
 
+// seat is an interaction and who sits in front of its browser.
+func (p *Provider) seat(ctx context.Context, req Request, id string) (*openInteraction, *storage.LoginSession, error) {
+	ix, err := p.interaction(ctx, req, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	login, err := p.login(ctx, req)
+	return ix, login, err
+}
+
 // Interaction returns what the page of an interaction shows, or where the
 // browser goes where there is nothing left to ask.
 func (p *Provider) Interaction(ctx context.Context, req Request, id string) (*InteractionView, Next, error) {
-	ix, err := p.interaction(ctx, req, id)
-	if err != nil {
-		return nil, Next{}, err
-	}
-	login, err := p.login(ctx, req)
+	ix, login, err := p.seat(ctx, req, id)
 	if err != nil {
 		return nil, Next{}, err
 	}
@@ -92,11 +98,7 @@ type acting struct {
 // act reads an interaction for what the person has answered on its page. step
 // is what it must be at; if it is somewhere else, the browser goes there.
 func (p *Provider) act(ctx context.Context, req Request, id string, steps ...Step) (*acting, Next, error) {
-	ix, err := p.interaction(ctx, req, id)
-	if err != nil {
-		return nil, Next{}, err
-	}
-	login, err := p.login(ctx, req)
+	ix, login, err := p.seat(ctx, req, id)
 	if err != nil {
 		return nil, Next{}, err
 	}
@@ -140,7 +142,8 @@ func (p *Provider) Allow(ctx context.Context, req Request, id string) (Next, err
 // Deny goes back to the client without anything: the person does not agree, or
 // does not want to sign in.
 func (p *Provider) Deny(ctx context.Context, req Request, id string) (Next, error) {
-	at, next, err := p.act(ctx, req, id, StepSignIn, StepSelect, StepConsent)
+	// stepFinish: they agreed elsewhere meanwhile, and do not agree here.
+	at, next, err := p.act(ctx, req, id, StepSignIn, StepSelect, StepConsent, stepFinish)
 	if at == nil || err != nil {
 		return next, err
 	}
@@ -149,6 +152,9 @@ func (p *Provider) Deny(ctx context.Context, req Request, id string) (Next, erro
 		return p.answerDevice(ctx, req, at, false)
 	case at.a == nil:
 		return Next{Interaction: id}, nil
+	}
+	if err := p.finishInteraction(ctx, req, at.ix); err != nil {
+		return Next{}, err
 	}
 	return p.tell(ctx, req, &redirectable{at.a, fail(AccessDenied, msgDenied).reason("declined")})
 }

@@ -136,6 +136,7 @@ func (p *Provider) describeDevice(ctx context.Context, req Request, ix *openInte
 	}
 	view.Device, view.ClientID, view.Client = true, device.Client.ID, device.Client.title()
 	view.Scope, view.Agent, view.Place = device.Scope, device.Agent, device.Place
+	view.UserCode, view.Since = device.UserCode, device.StartedAt
 	if login != nil && !ix.Switch {
 		view.Step = StepConsent
 	}
@@ -153,6 +154,9 @@ func (p *Provider) answerDevice(ctx context.Context, req Request, at *acting, ap
 	}
 	if !approve {
 		return Next{Device: device.Client.title()}, p.refuseDevice(ctx, req, device.Key, at.login.UserID)
+	}
+	if err := p.mayGrant(at.login.UserID); err != nil {
+		return Next{}, err
 	}
 	by := approver{ID: at.login.UserID, Epoch: at.login.UserEpoch, AuthTime: at.login.AuthTime.Unix(), AMR: at.login.AMR}
 	if err := p.approveDevice(ctx, req, device.Key, by); err != nil {

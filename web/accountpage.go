@@ -51,7 +51,7 @@ func accountPage(account *provider.AccountView) pages.Account {
 // serveAccountChange adapts a button of the account page, which is shown again
 // after it.
 func (s *Server) serveAccountChange(do func(ctx context.Context, req provider.Request, id string) (bool, error)) http.HandlerFunc {
-	return s.pageForm(func(w http.ResponseWriter, r *http.Request) error {
+	return s.personalForm(func(w http.ResponseWriter, r *http.Request) error {
 		if _, err := do(r.Context(), s.browserRequest(w, r), r.PostForm.Get("id")); err != nil {
 			return err
 		}
@@ -62,7 +62,7 @@ func (s *Server) serveAccountChange(do func(ctx context.Context, req provider.Re
 
 // serveSignOut ends the browser's login session, or all of the user's sign-ins.
 func (s *Server) serveSignOut(everywhere bool) http.HandlerFunc {
-	return s.pageForm(func(w http.ResponseWriter, r *http.Request) error {
+	return s.personalForm(func(w http.ResponseWriter, r *http.Request) error {
 		req := s.browserRequest(w, r)
 		if err := s.Provider.SignOut(r.Context(), req, everywhere); err != nil {
 			return err

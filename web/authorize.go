@@ -30,7 +30,7 @@ func (s *Server) servePostedAuthorize(w http.ResponseWriter, r *http.Request) er
 	}
 	query := r.PostForm.Encode()
 	if r.URL.RawQuery != "" || len(query) > maxQuery/2 {
-		return provider.BadRequest(http.StatusBadRequest, "authorization_request_too_long")
+		return provider.BadQuery(http.StatusBadRequest, "authorization_request_too_long")
 	}
 	seeOther(w, s.pathPrefix+provider.PathAuthorize+"?"+query)
 	return nil
@@ -39,16 +39,16 @@ func (s *Server) servePostedAuthorize(w http.ResponseWriter, r *http.Request) er
 // parseQuery reads the parameters of a page's URL.
 func parseQuery(r *http.Request) (url.Values, error) {
 	if len(r.URL.RawQuery) > maxQuery {
-		return nil, provider.BadRequest(http.StatusRequestURITooLong, "query_too_long")
+		return nil, provider.BadQuery(http.StatusRequestURITooLong, "query_too_long")
 	}
 	params, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, provider.BadRequest(http.StatusBadRequest, "query_syntax")
+		return nil, provider.BadQuery(http.StatusBadRequest, "query_syntax")
 	}
 	for name, values := range params {
 		for _, value := range values {
 			if !clean(name) || !clean(value) {
-				return nil, provider.BadRequest(http.StatusBadRequest, "query_characters")
+				return nil, provider.BadQuery(http.StatusBadRequest, "query_characters")
 			}
 		}
 	}

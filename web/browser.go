@@ -73,22 +73,29 @@ func isToken(value string) bool {
 }
 
 // csrfToken is what forms of the browser's pages have. It follows from a cookie
-// that no other site can read or set.
-func csrfToken(browser string) string {
-	sum := sha256.Sum256([]byte("wxidp csrf\x00" + browser))
+// that no other site can read or set and, on pages that decide something for
+// who is signed in, from the login session: a page that was made for one person
+// must not decide for another who has signed in since. login is "" on others.
+func csrfToken(browser, login string) string {
+	sum := sha256.Sum256([]byte("wxidp csrf\x00" + browser + "\x00" + login))
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 // ownForm lets only forms of our own pages through: the browser must say so
-// where it can, and the token must be the browser's.
-func (s *Server) ownForm(next func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
+// where it can, and the token must be the browser's. With personal it must also
+// be the login session's.
+func (s *Server) ownForm(personal bool, next func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		browser := s.cookie(r, cookieBrowser)
-		token := r.PostForm.Get(pages.CSRFField)
-		if !s.sameOrigin(r) || !isToken(browser) || subtle.ConstantTimeCompare([]byte(token), []byte(csrfToken(browser))) != 1 {
+		if !s.sameOrigin(r) || !isToken(browser) {
 			return provider.ForeignForm()
 		}
-		return next(w, r)
+		token := r.PostForm.Get(pages.CSRFField)
+		same := func(want string) bool { return subtle.ConstantTimeCompare([]byte(token), []byte(want)) == 1 }
+		if same(csrfToken(browser, s.cookie(r, cookieLogin))) || !personal && same(csrfToken(browser, "")) {
+			return next(w, r)
+		}
+		return provider.ForeignForm()
 	}
 }
 

@@ -22,6 +22,7 @@ func (s *Server) showDevice(w http.ResponseWriter, r *http.Request, req provider
 	view := pages.DeviceEntry{Action: s.pathPrefix + provider.PathDeviceVerification, Code: code}
 	status := http.StatusOK
 	if trouble != nil {
+		s.announce(w, trouble)
 		status, view.Notice = trouble.Status, trouble.Message.In(string(ctx.Lang))
 	}
 	body, err := s.site.Load().DeviceEntry(ctx, view)

@@ -27,7 +27,7 @@ func (s *Server) servePostedEndSession(w http.ResponseWriter, r *http.Request) e
 	}
 	query := r.PostForm.Encode()
 	if r.URL.RawQuery != "" || len(query) > maxQuery {
-		return provider.BadRequest(http.StatusBadRequest, "logout_request_too_long")
+		return provider.BadQuery(http.StatusBadRequest, "logout_request_too_long")
 	}
 	seeOther(w, s.pathPrefix+provider.PathEndSession+"?"+query)
 	return nil

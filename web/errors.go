@@ -25,17 +25,11 @@ type errorBody struct {
 // unless it is the server's own fault.
 func (s *Server) writeError(w http.ResponseWriter, r *http.Request, event string, err error, attrs ...slog.Attr) {
 	e := provider.AsError(err)
-	if limit, ok := strings.CutPrefix(e.LogReason, "limit_"); ok {
-		s.Metrics.limited(limit)
-	}
 	s.logError(w, r, event, e, attrs)
 
 	header := w.Header()
 	noStore(w)
-	if e.RetryAfter > 0 {
-		seconds := (e.RetryAfter + time.Second - 1) / time.Second
-		header.Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
-	}
+	s.announce(w, e)
 	for _, challenge := range challenges(e) {
 		header.Add("WWW-Authenticate", challenge)
 	}
@@ -74,6 +68,18 @@ func (s *Server) logError(w http.ResponseWriter, r *http.Request, event string, 
 		attrs = append(attrs, slog.String("detail", cut(e.Cause.Error(), 512)))
 	}
 	s.Logger.LogAttrs(r.Context(), level, strings.ReplaceAll(event, ".", " "), attrs...)
+}
+
+// announce counts a limit that was met, and says when to try again where an
+// error knows it.
+func (s *Server) announce(w http.ResponseWriter, e *provider.Error) {
+	if limit, ok := strings.CutPrefix(e.LogReason, "limit_"); ok {
+		s.Metrics.limited(limit)
+	}
+	if e.RetryAfter > 0 {
+		seconds := (e.RetryAfter + time.Second - 1) / time.Second
+		w.Header().Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
+	}
 }
 
 // challenges are the WWW-Authenticate headers (RFC 6749 §5.2, RFC 6750 §3, RFC

@@ -3,7 +3,6 @@ package web
 import (
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/wxidp/wxidp/provider"
@@ -113,7 +112,7 @@ func (s *Server) pageContext(w http.ResponseWriter, r *http.Request, browser, lo
 	}
 	return pages.Context{
 		Lang: pages.Language(locales, r.Header.Get("Accept-Language"), chosen),
-		CSRF: csrfToken(browser),
+		CSRF: csrfToken(browser, s.cookie(r, cookieLogin)),
 		URL:  r.URL.Path,
 	}
 }
@@ -157,24 +156,28 @@ func (s *Server) page(handle func(http.ResponseWriter, *http.Request) error) htt
 
 // pageForm is page for form posts of our own pages.
 func (s *Server) pageForm(handle func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return s.anyForm(false, handle)
+}
+
+// personalForm is pageForm for what is decided for who is signed in.
+func (s *Server) personalForm(handle func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return s.anyForm(true, handle)
+}
+
+func (s *Server) anyForm(personal bool, handle func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return s.page(func(w http.ResponseWriter, r *http.Request) error {
 		if err := parseForm(w, r); err != nil {
 			return err
 		}
-		return s.ownForm(handle)(w, r)
+		return s.ownForm(personal, handle)(w, r)
 	})
 }
 
 // writePageError shows an error to the person in front of the browser.
 func (s *Server) writePageError(w http.ResponseWriter, r *http.Request, err error) {
 	e := provider.AsError(err)
-	if limit, ok := strings.CutPrefix(e.LogReason, "limit_"); ok {
-		s.Metrics.limited(limit)
-	}
 	s.logError(w, r, "", e, nil)
-	if e.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))
-	}
+	s.announce(w, e)
 	ctx := s.pageContext(w, r, "", "")
 	ctx.URL = "" // what failed is not to be repeated in another language
 	body, renderErr := s.site.Load().Error(ctx, pages.Error{

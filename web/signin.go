@@ -37,9 +37,13 @@ func (s *Server) showSignIn(w http.ResponseWriter, r *http.Request, trouble *pro
 	}
 	ctx := s.pageContext(w, r, req.Browser, view.Locales)
 	ctx.URL = s.signInPath(view.ID)
+	if view.Step == provider.StepSignIn {
+		ctx.CSRF = csrfToken(req.Browser, "") // whoever signs in with another page meanwhile
+	}
 	status := http.StatusOK
 	notice := ""
 	if trouble != nil {
+		s.announce(w, trouble)
 		status, notice = trouble.Status, trouble.Message.In(string(ctx.Lang))
 	}
 	body, err := s.stepPage(ctx, view, notice)
@@ -54,6 +58,9 @@ func (s *Server) stepPage(ctx pages.Context, view *provider.InteractionView, not
 		return site.SelectAccount(ctx, pages.SelectAccount{Base: base, Client: view.Client, Account: view.Account})
 	case provider.StepConsent:
 		consent := pages.Consent{Base: base, Client: view.Client, Account: view.Account, Claims: view.Claims, Offline: view.Offline}
+		if view.Device {
+			consent.Device = &pages.Device{Code: view.UserCode, Agent: view.Agent, Place: view.Place, Since: view.Since}
+		}
 		for _, scope := range view.Scope {
 			consent.Scopes = append(consent.Scopes, pages.ScopeText{Name: scope})
 		}
@@ -85,8 +92,8 @@ func scanOf(view *provider.ScanView) (*pages.Scan, error) {
 }
 
 // serveStep adapts what a button of an interaction's page does.
-func (s *Server) serveStep(do func(ctx context.Context, req provider.Request, id string) (provider.Next, error)) http.HandlerFunc {
-	return s.pageForm(func(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) serveStep(personal bool, do func(ctx context.Context, req provider.Request, id string) (provider.Next, error)) http.HandlerFunc {
+	return s.anyForm(personal, func(w http.ResponseWriter, r *http.Request) error {
 		next, err := do(r.Context(), s.browserRequest(w, r), chi.URLParam(r, "id"))
 		return s.goOn(w, r, next, err)
 	})

@@ -2,6 +2,8 @@ package main
 
 import (
 	"net/http"
+	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -41,5 +43,81 @@ func TestBrowserSignIn(t *testing.T) {
 	fresh := verified(s, shopWeb, again.str("id_token"))
 	if fresh["auth_time"] != token["auth_time"] || fresh["sub"] != id || fresh["nonce"] != nil || fresh["sid"] != token["sid"] {
 		t.Errorf("refreshed ID Token %v, first %v", fresh, token)
+	}
+}
+
+// TestInteractionLeadsToOneAnswer: whoever goes back to the pages of a finished
+// sign-in, or sends a form of them twice at once, gets no second code, least of
+// all for declining.
+func TestInteractionLeadsToOneAnswer(t *testing.T) {
+	t.Parallel()
+	s := startWeb(t)
+	b := newBrowser(s)
+	consent := func() visit {
+		t.Helper()
+		v := b.authorize(pairs("client_id", shopWeb.id, "request_uri", shopWeb.push(s, "prompt", "login consent").str("request_uri")))
+		v = b.password(v, "alice", testPassword)
+		asksFor(t, "prompt=consent", v, "consent")
+		return v
+	}
+	v := consent()
+	if got := b.submit(v, "/allow").callback(); !got.Has("code") {
+		t.Fatal(got)
+	}
+	for _, button := range []string{"/allow", "/deny", "/switch"} {
+		errorPage(t, button+" after a code", b.submit(v, button), http.StatusBadRequest)
+	}
+	errorPage(t, "the page after a code", b.open(v.URL.Path), http.StatusBadRequest)
+
+	v = consent()
+	if got := b.submit(v, "/deny").callback(); got.Get("error") != "access_denied" {
+		t.Fatal(got)
+	}
+	errorPage(t, "/allow after declining", b.submit(v, "/allow"), http.StatusBadRequest)
+
+	// Agreed in another window: to decline here is to decline.
+	b.submit(b.open("/account"), "/revoke-consent", "id", shopWeb.id)
+	declining := b.authorize(shopWeb.request())
+	asksFor(t, "the first window", declining, "consent")
+	b.tokens(shopWeb, "alice")
+	if got := b.submit(declining, "/deny").callback(); got.Get("error") != "access_denied" || got.Has("code") {
+		t.Errorf("declined where the other window had agreed: %v", got)
+	}
+
+	v = consent()
+	form, _ := v.form("/allow")
+	var codes, refusals atomic.Int64
+	var failed failures
+	parallel(10, func(int) {
+		out, err := b.tryTrip(http.MethodPost, s.Issuer+form.action, form.fields)
+		switch {
+		case err != nil:
+			failed.add(err.Error())
+		case out.Status == http.StatusSeeOther && strings.Contains(out.Header.Get("Location"), "code="):
+			codes.Add(1)
+		case out.Status == http.StatusBadRequest:
+			refusals.Add(1)
+		default:
+			failed.add(out.String())
+		}
+	})
+	failed.report(t, "ten times /allow")
+	if codes.Load() != 1 || refusals.Load() != 9 {
+		t.Errorf("%d codes, %d refusals", codes.Load(), refusals.Load())
+	}
+}
+
+// TestHEADUsesNothingUp: looking at an address issues no code.
+func TestHEADUsesNothingUp(t *testing.T) {
+	t.Parallel()
+	s := startWeb(t)
+	b := newBrowser(s)
+	b.tokens(shopWeb, "alice")
+	params := pairs("client_id", shopWeb.id, "request_uri", shopWeb.push(s).str("request_uri"))
+	if out := b.trip(http.MethodHead, s.Issuer+"/oauth2/authorize?"+params.Encode(), nil); out.Status != http.StatusMethodNotAllowed {
+		t.Errorf("HEAD: %d", out.Status)
+	}
+	if v := b.authorize(params); !v.callback().Has("code") {
+		t.Errorf("after HEAD: %v", v)
 	}
 }

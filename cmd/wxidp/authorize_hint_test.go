@@ -116,9 +116,7 @@ func TestThreat14ForcedLogin(t *testing.T) {
 		for _, button := range []string{"/allow", "/continue"} {
 			form, _ := v.form("/password")
 			around := alice.send(http.MethodPost, s.Issuer+v.URL.Path+button, form.fields)
-			if around.page() != "signin" {
-				t.Errorf("%s%s without signing in: %v", name, button, around)
-			}
+			errorPage(t, name+button+" without signing in", around, http.StatusForbidden)
 		}
 		wrong := alice.password(v, "alice", "wrong")
 		if wrong.page() != "signin" || wrong.Status != http.StatusBadRequest {

@@ -42,7 +42,7 @@ func TestThreat1RedirectURITricks(t *testing.T) {
 		if strings.Contains(string(v.Body), "evil") {
 			t.Errorf("%q is repeated on the page", uri)
 		}
-		if event := eventOf(s, v.answer, "authorization.denied"); uri != "" && event["reason"] != "redirect_mismatch" {
+		if event := eventOf(s, v.answer, "authorization.denied"); event["reason"] != "redirect_mismatch" || event["client_id"] != shopWeb.id {
 			t.Errorf("%q: logged as %v", uri, event)
 		}
 	}
@@ -90,6 +90,9 @@ func TestThreat2LoopbackRedirects(t *testing.T) {
 		"http://[::1]:7000/cb", "http://[::1]/cb", "http://[::1]:4/cb", "com.example.shop:/cb",
 	} {
 		v := b.authorize(shopNative.request("redirect_uri", uri))
+		// Any program here can claim to be this client: people are asked each time.
+		asksFor(t, uri, v, "consent")
+		v = b.submit(v, "/allow")
 		location, err := url.Parse(v.Header.Get("Location"))
 		if err != nil || v.Status != http.StatusSeeOther || !strings.HasPrefix(location.String(), uri+"?") || location.Query().Get("code") == "" {
 			t.Errorf("%s: %v", uri, v)

@@ -27,6 +27,8 @@ type browser struct {
 	s     *testServer
 	jar   http.CookieJar
 	edits []func(*http.Request) // of every request
+
+	transport http.RoundTripper // nil: that of testHTTP
 }
 
 func newBrowser(s *testServer, edits ...func(*http.Request)) *browser {
@@ -52,9 +54,6 @@ func (b *browser) cookies() map[string]string {
 func (b *browser) plant(name, value string) {
 	b.jar.SetCookies(b.url("/"), []*http.Cookie{{Name: name, Value: value, Path: "/"}})
 }
-
-// twin is another browser with the same cookies, which they share from now on.
-func (b *browser) twin() *browser { return &browser{s: b.s, jar: b.jar, edits: b.edits} }
 
 func (b *browser) url(path string) *url.URL {
 	b.s.t.Helper()
@@ -131,6 +130,9 @@ func (b *browser) tryTrip(method, target string, form url.Values, edits ...func(
 	}
 	client := *testHTTP
 	client.Jar = b.jar
+	if b.transport != nil {
+		client.Transport = b.transport
+	}
 	resp, err := client.Do(req)
 	if err != nil {
 		return answer{}, err

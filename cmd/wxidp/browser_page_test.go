@@ -41,6 +41,7 @@ func (v visit) forms() (forms []pageForm) {
 func (v visit) page() string {
 	for node := range v.nodes() {
 		if kind, ok := strings.CutPrefix(attribute(node, "class"), "card "); ok && node.Data == "main" {
+			kind, _, _ = strings.Cut(kind, " ")
 			return kind
 		}
 	}

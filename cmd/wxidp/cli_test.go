@@ -198,7 +198,7 @@ func TestDev(t *testing.T) {
 			return strings.Contains(c.Stdout.String(), "Ctrl-C")
 		})
 		out := c.Stdout.String()
-		begin, end := strings.Index(out, "# 1."), strings.Index(out, "discovery ")
+		begin, end := strings.Index(out, "# 1."), strings.Index(out, "# 6.")
 		if begin < 0 || end < begin {
 			t.Fatalf("dev prints no commands:\n%s", out)
 		}

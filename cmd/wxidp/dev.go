@@ -134,7 +134,7 @@ func serveDev(ctx context.Context, out, logs io.Writer, dir, address, admin, weC
 
 // printWelcome prints commands that need nothing but a POSIX shell and curl.
 func printWelcome(w io.Writer, dir, issuer, admin, weChat string) {
-	replace := strings.NewReplacer("ISSUER", issuer, "WECHAT", "http://"+weChat, "ADMIN", "http://"+admin,
+	replace := strings.NewReplacer("PROGRAM", os.Args[0], "ISSUER", issuer, "WECHAT", "http://"+weChat, "ADMIN", "http://"+admin,
 		"DIR", dir, "APPID", demoAppID, "CLIENT", demoClient, "BACKEND", demoBackend, "SECRETFILE", filepath.Join(dir, backendSecret))
 	fmt.Fprint(w, replace.Replace(welcome))
 }
@@ -159,6 +159,18 @@ echo "$ACCESS" | cut -d. -f2 | tr '_-' '/+' | awk '{while(length($0)%4)$0=$0"=";
 
 # 5. ask the server about it, as a backend may
 curl -s -u "BACKEND:$(cat SECRETFILE)" ISSUER/oauth2/introspect -d token=$ACCESS
+
+# 6. with a browser: make an account, then open ISSUER/account and sign in
+echo 'correct horse battery' | PROGRAM users add --config DIR/config.yaml --username alice
+
+# 7. or scan the code there with a phone that curl plays: fill in the link, which
+#    stands in the page's source at id="scan-link", and the number beside the code
+LINK='ISSUER/scan?t=...' NUMBER=00
+CODE=$(curl -s 'WECHAT/control/login?format=text' -d appid=APPID -d user=alice)
+PHONE=$(curl -s ISSUER/oauth2/token -d grant_type=wechat_jscode -d client_id=CLIENT -d js_code=$CODE -d scope='openid device.approve' |
+  sed 's/.*"access_token":"\([^"]*\)".*/\1/')
+curl -s ISSUER/device/context -H "Authorization: Bearer $PHONE" --data-urlencode "ticket=$LINK"
+curl -s ISSUER/device/approve -H "Authorization: Bearer $PHONE" --data-urlencode "ticket=$LINK" -d number=$NUMBER
 
 discovery   ISSUER/.well-known/openid-configuration
 metrics     ADMIN/metrics

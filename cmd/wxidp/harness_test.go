@@ -190,6 +190,7 @@ func (s *testServer) start() {
 		if err := <-done; err != nil {
 			s.t.Errorf("serve: %v", err)
 		}
+		testHTTP.CloseIdleConnections() // a POST on one that the server has closed would not be repeated
 	})
 	select {
 	case s.parts = <-ready:

@@ -95,6 +95,8 @@ func providerSettings(c *config.Config) provider.Settings {
 		FailedClientAuthPerMinute:    unlessDisabled(c, c.RateLimits.FailedClientAuthPerMinute),
 		IntrospectionMissesPerMinute: unlessDisabled(c, c.RateLimits.IntrospectionMissesPerMinute),
 		WeChatDataPerUserPerMinute:   unlessDisabled(c, c.RateLimits.WeChatDataPerUserPerMinute),
+		SignInsPerUserPerMinute:      unlessDisabled(c, c.RateLimits.SignInsPerUserPerMinute),
+		AuthorizationsPerIPPerMinute: unlessDisabled(c, c.RateLimits.AuthorizationsPerIPPerMinute),
 		ScanCodesPerIPPerMinute:      unlessDisabled(c, c.RateLimits.ScanCodesPerIPPerMinute),
 		TicketMissesPerIPPerMinute:   unlessDisabled(c, c.RateLimits.TicketMissesPerIPPerMinute),
 	}

@@ -17,7 +17,7 @@ async function signedIn(world, look, person) {
 const shows = async (visit, person) => (await visit.page.content()).includes(person.username);
 
 export async function logout(world, look) {
-  const person = await world.person('leaving');
+  const person = await world.person('ming');
   const visit = await signedIn(world, look, person);
   const { page } = visit;
   assert.ok(await shows(visit, person));
@@ -44,25 +44,28 @@ export async function logout(world, look) {
   await page.goto(`${world.issuer}/account`);
   await visit.see('sign-in');
   await visit.close();
+}
 
-  // A client with an ID Token is believed.
-  const again = await world.visit(look, person.ip);
-  const begun = await world.authorize(again, { scope: 'openid' });
-  await again.see('sign-in');
-  await again.signIn(person.username, world.password);
-  await again.press('allow');
-  const tokens = await world.tokens(again, begun);
-  await again.page.goto(client.buildEndSessionUrl(world.web, {
+/** A client with an ID Token is believed. */
+export async function logoutByClient(world, look) {
+  const person = await world.person('hua');
+  const visit = await world.visit(look, person.ip);
+  const begun = await world.authorize(visit, { scope: 'openid' });
+  await visit.see('sign-in');
+  await visit.signIn(person.username, world.password);
+  await visit.press('allow');
+  const tokens = await world.tokens(visit, begun);
+  await visit.page.goto(client.buildEndSessionUrl(world.web, {
     id_token_hint: tokens.id_token, post_logout_redirect_uri: world.app.home, state: 'left',
   }).href);
-  assert.equal(await again.arrive(world.app.home), `${world.app.home}?state=left`);
-  await again.page.goto(`${world.issuer}/account`);
-  await again.see('sign-in');
-  await again.close();
+  assert.equal(await visit.arrive(world.app.home), `${world.app.home}?state=left`);
+  await visit.page.goto(`${world.issuer}/account`);
+  await visit.see('sign-in');
+  await visit.close();
 }
 
 export async function account(world, look) {
-  const person = await world.person('owner');
+  const person = await world.person('hua');
   const here = await signedIn(world, look, person);
   const there = await signedIn(world, look, person);
   const begun = await world.authorize(here, { scope: 'openid profile offline_access', prompt: 'consent' });

@@ -4,10 +4,10 @@
 import { after, before, describe, test } from 'node:test';
 import { findChromium } from '../lib/chromium.js';
 import { looks } from '../lib/visit.js';
-import { account, logout } from './account.js';
+import { account, logout, logoutByClient } from './account.js';
 import { device } from './device.js';
 import { errors, hostCookies, language, plainCookies } from './pages.js';
-import { formPost, keyboard, password, redirectAfterForm } from './password.js';
+import { again, formPost, keyboard, password, redirectAfterForm } from './password.js';
 import { expired, farAway, landing, scanning, withoutScripts } from './scan.js';
 import { World } from './world.js';
 
@@ -30,7 +30,9 @@ function run() {
   });
   describe('once', { concurrency: 2 }, () => {
     const [small, wide] = looks;
-    for (const [name, flow] of Object.entries({ redirectAfterForm, formPost, withoutScripts, farAway, language, plainCookies, hostCookies })) {
+    for (const [name, flow] of Object.entries({
+      again, redirectAfterForm, formPost, withoutScripts, farAway, logoutByClient, language, plainCookies, hostCookies,
+    })) {
       test(name, limit, () => flow(world, wide));
     }
     for (const look of [small, wide]) test(`keyboard ${look.name}`, limit, () => keyboard(world, look));

@@ -16,7 +16,7 @@ async function poll(world, asked) {
 }
 
 export async function device(world, look) {
-  const person = await world.person('tv');
+  const person = await world.person('ming');
   const visit = await world.visit(look, person.ip);
   const { page } = visit;
   const [first, second] = [await request(world), await request(world)];

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { appID, startServe } from '../lib/server.js';
 
 export async function errors(world, look) {
-  const { ip } = await world.person('lost');
+  const ip = world.address();
   const visit = await world.visit(look, ip);
   await world.authorize(visit, { redirect_uri: 'https://evil.example/' });
   await visit.see('error');
@@ -20,7 +20,7 @@ export async function errors(world, look) {
 
 /** The link to the other language works, and is remembered. */
 export async function language(world, look) {
-  const person = await world.person('polyglot');
+  const person = await world.person('hua');
   const visit = await world.visit(look, person.ip);
   const { page } = visit;
   const lang = () => page.locator('html').getAttribute('lang');
@@ -50,7 +50,7 @@ const cookies = async (visit) => Object.fromEntries((await visit.context.cookies
   [name, { path, secure, httpOnly, sameSite }]));
 
 export async function plainCookies(world, look) {
-  const person = await world.person('cookie');
+  const person = await world.person('ming');
   const visit = await world.visit(look, person.ip);
   await visit.page.goto(`${world.issuer}/account?lang=en`);
   await visit.press('language');

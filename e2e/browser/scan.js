@@ -21,7 +21,7 @@ async function scan(visit, phone) {
 }
 
 export async function scanning(world, look) {
-  const { ip } = await world.person('scan');
+  const ip = world.address();
   const phone = await world.phone(`phone ${look.name}`, ip);
   const visit = await world.visit(look, ip);
 
@@ -51,7 +51,6 @@ export async function scanning(world, look) {
   // Signed in, but the other client asks first.
   begun = await world.authorize(visit, { scope: 'openid profile' });
   await visit.see('allow');
-  await visit.check('consent-after-scan');
   await visit.press('allow');
   assert.equal((await world.tokens(visit, begun)).claims().sub, tokens.claims().sub);
   await visit.close();
@@ -59,7 +58,7 @@ export async function scanning(world, look) {
 
 /** The page's own clock, put forward, expires a code that the server says nothing of. */
 export async function expired(world, look) {
-  const { ip } = await world.person('scan');
+  const ip = world.address();
   const visit = await world.visit(look, ip);
   await visit.page.clock.install();
   await begin(world, visit, world.own);
@@ -76,7 +75,7 @@ export async function expired(world, look) {
 }
 
 export async function withoutScripts(world, look) {
-  const { ip } = await world.person('scan');
+  const ip = world.address();
   const phone = await world.phone('phone without scripts', ip);
   const visit = await world.visit(look, ip, { javaScript: false });
   const begun = await begin(world, visit, world.own);
@@ -93,7 +92,7 @@ export async function withoutScripts(world, look) {
 
 /** A phone somewhere else gets no numbers to choose from; a wrong one ends it. */
 export async function farAway(world, look) {
-  const { ip } = await world.person('scan');
+  const ip = world.address();
   const phone = await world.phone('phone far away', '198.51.100.7');
   const visit = await world.visit(look, ip);
   const begun = await begin(world, visit, world.own);
@@ -114,7 +113,7 @@ export async function farAway(world, look) {
 
 /** The link in a code, opened by something else than WeChat. */
 export async function landing(world, look) {
-  const { ip } = await world.person('scan');
+  const ip = world.address();
   const visit = await world.visit(look, ip);
   await begin(world, visit, world.own);
   const ticket = await link(visit);

@@ -49,7 +49,7 @@ clients:
 
 export class World {
   password = password;
-  #people = 0;
+  #addresses = 0;
 
   static async start(chromium) {
     const world = new World();
@@ -70,10 +70,15 @@ export class World {
     await this.app.stop();
   }
 
-  /** Adds somebody with an address of their own, so that limits by address hold for one test. */
+  /** An address that nothing came from yet, so that limits by address hold for one test. */
+  address() {
+    return `203.0.113.${++this.#addresses}`;
+  }
+
+  /** Adds somebody, at an address of their own. An account takes one password at a time. */
   async person(name) {
-    const number = ++this.#people;
-    const person = { username: `${name}-${number}`, ip: `203.0.113.${number}` };
+    const ip = this.address();
+    const person = { username: `${name}-${ip.split('.').at(-1)}`, ip };
     await this.server.command(['users', 'add', '--username', person.username, '--nickname', '小明'], `${password}\n`);
     return person;
   }

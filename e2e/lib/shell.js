@@ -5,11 +5,14 @@ import { promisify } from 'node:util';
 import { blocks } from './docs.js';
 import { binary } from './server.js';
 
-/** Runs the named blocks of a document as one script and returns the lines printed. */
-export async function shell(server, document, names) {
+/**
+ * Runs the named blocks of a document as one script and returns the lines printed. edit
+ * may fill in what a reader fills in.
+ */
+export async function shell(server, document, names, edit = (script) => script) {
   const script = [];
   for (const name of names) script.push(...await blocks(document, name));
-  const { stdout } = await promisify(execFile)('/bin/sh', ['-e', '-c', script.join('\n')
+  const { stdout } = await promisify(execFile)('/bin/sh', ['-e', '-c', edit(script.join('\n'))
     .replaceAll('http://127.0.0.1:8080', server.issuer)
     .replaceAll('http://127.0.0.1:8090', server.simulator)
     .replaceAll('bin/wxidp', await binary())

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import axe from 'axe-core';
+import axe from 'axe-core/axe.min.js';
 import { root } from './server.js';
 
 const screenshots = join(root, 'e2e', 'screenshots');
@@ -99,17 +99,26 @@ export class Visit {
 
   /** Waits until the browser is at a URL that begins so, and returns the URL. */
   async arrive(prefix) {
-    await this.page.waitForURL((url) => url.href.startsWith(prefix));
+    await this.#explain(prefix, this.page.waitForURL((url) => url.href.startsWith(prefix)));
     return this.page.url();
   }
 
   /** Waits until there is an element of that id to see. */
   see(id) {
-    return this.page.locator(`#${id}`).waitFor();
+    return this.#explain(`#${id}`, this.page.locator(`#${id}`).waitFor());
   }
 
   press(id) {
-    return this.page.locator(`#${id}`).click();
+    return this.#explain(`#${id}`, this.page.locator(`#${id}`).click());
+  }
+
+  /** Adds to the error of something awaited what is there in its place. */
+  async #explain(what, awaited) {
+    try {
+      return await awaited;
+    } catch (err) {
+      throw new Error(`waited for ${what}, but there is ${this.status} ${this.page.url()}: ${await this.page.locator('body').innerText()}`, { cause: err });
+    }
   }
 
   text(id) {

@@ -63,6 +63,15 @@ type Consent struct {
 	Scopes    []ScopeText
 	Claims    []string // names of claims that are requested one by one (OIDC Core §5.5)
 	Offline   bool     // the client keeps access while the user is away
+	Device    *Device  // what is to be let in is a device elsewhere; nil: this browser
+}
+
+// Device is a device that shows a user code and waits to be let in (RFC 8628).
+type Device struct {
+	Code  string // that it shows
+	Agent string // what it says it is, such as "Chrome, Linux"; "": nothing
+	Place string // where it is, coarsely; "": not known
+	Since time.Time
 }
 
 // ScopeText is a scope and how to speak of it. Where Title is "", both texts are
