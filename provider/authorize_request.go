@@ -168,7 +168,7 @@ func (p *Provider) engineCheck(ctx context.Context, snap *snapshot, params url.V
 }
 
 func (p *Provider) checkScope(_ *snapshot, a *authRequest, params url.Values) error {
-	requested := strings.Fields(params.Get("scope"))
+	requested := words(params.Get("scope"))
 	if len(requested) > maxListed || len(params["resource"]) > maxListed || strings.Count(params.Get("audience"), " ") >= maxListed {
 		return fail(InvalidScope, msgScopeRefused).reason("too_many_scopes")
 	}
@@ -184,7 +184,7 @@ func (p *Provider) checkScope(_ *snapshot, a *authRequest, params url.Values) er
 	if a.scope, err = narrow(a.client.Scopes, a.scope, fail(InvalidScope, msgScopeRefused)); err != nil {
 		return err
 	}
-	audience := append(strings.Fields(params.Get("audience")), params["resource"]...)
+	audience := append(words(params.Get("audience")), params["resource"]...)
 	a.audience, err = narrow(a.client.Audience, audience, fail(InvalidTarget, msgTarget).reason("audience_not_allowed"))
 	return err
 }
@@ -233,7 +233,7 @@ func isSHA256(s string) bool {
 }
 
 func (p *Provider) checkPrompt(_ *snapshot, a *authRequest, params url.Values) error {
-	a.prompt = strings.Fields(params.Get("prompt"))
+	a.prompt = words(params.Get("prompt"))
 	for _, value := range a.prompt {
 		switch value {
 		case promptNone, promptLogin, promptConsent, promptSelectAccount:

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"net/url"
 	"time"
 
@@ -143,6 +144,16 @@ func (p *Provider) save(ctx context.Context, req Request, ix *openInteraction, c
 		*ix = *current
 	}
 	return fail(TemporarilyUnavailable, msgBusy).reason("interaction_contended").retry(time.Second)
+}
+
+// absent is the answer about an interaction that is not the browser's to those
+// who ask for a part of it: as about one that does not exist (RFC 9110 §15.5.5).
+func absent(err error) error {
+	if refusal := AsError(err); refusal.Status == http.StatusBadRequest {
+		refusal.Status = http.StatusNotFound
+		return refusal
+	}
+	return err
 }
 
 // finishInteraction makes sure that an interaction leads to one answer: who
