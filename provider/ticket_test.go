@@ -219,7 +219,7 @@ func TestNetworks(t *testing.T) {
 func FuzzTicketCodec(f *testing.F) {
 	for _, seed := range []*ticket{
 		{Kind: ticketScan, State: ticketWaiting, Browser: "b", Number: "42", Choices: []string{"42", "11", "12"}},
-		{Kind: ticketDevice, State: ticketDone, ClientID: "tv", Scope: []string{"openid"}, Number: "MJHT", User: &approver{ID: "u", Epoch: 1, AuthTime: 5, AMR: []string{"wechat"}}},
+		{Kind: ticketDevice, State: ticketDone, ClientID: "tv", Scope: []string{"openid"}, Number: "MJHT", User: &approver{ID: "u", Epoch: 1, AuthTime: 5, AMR: []string{"wechat"}, At: 7}},
 	} {
 		value, err := seed.encode()
 		if err != nil {
