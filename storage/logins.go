@@ -120,6 +120,13 @@ func NewToken() string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
+// IsToken reports whether s is what NewToken may return: of the spellings that
+// decode to the same bits, only that one is a token.
+func IsToken(s string) bool {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	return err == nil && len(b) == 32 && len(s) == 43
+}
+
 // LoginSession is a browser's sign-in at the issuer itself, from which clients
 // are authorized (OIDC Core §1.2, "End-User Authentication").
 type LoginSession struct {
