@@ -79,6 +79,8 @@ type Logins interface {
 
 	// QueueLogouts adds up to MaxPage notices, which are due at once. A zero ID
 	// or EndedAt is filled in; a notice whose ID is known already stays as it is.
+	// The families are participants of their login sessions no more, so that
+	// EndLogin does not tell of them again.
 	QueueLogouts(ctx context.Context, notices []LogoutNotice) error
 }
 
