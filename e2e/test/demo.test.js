@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { appendFile, cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { promisify } from 'node:util';
@@ -331,4 +332,30 @@ test('its files fit together', async () => {
   for (const name of named) assert.ok(theme.light[name], name);
   const project = await json('project.config.json');
   assert.ok(existsSync(join(demo, project.miniprogramRoot, 'app.json')));
+});
+
+// It asks WeChat's servers only for the limits of an appid, which are given here.
+const compile = `
+  const ci = require(process.argv[1]);
+  const project = new ci.Project({ appid: 'wx0123456789abcdef', type: 'miniProgram', projectPath: process.argv[2], privateKeyPath: process.argv[3] });
+  project.attr = async () => ({ platform: 0, appType: 0, isSandbox: false, released: false, setting: {
+    MaxCodeSize: 2, MaxSubpackageSubCodeSize: 2, MaxSubpackageFullCodeSize: 20, NavigateMiniprogramLimit: 10, MaxTabbarCount: 5, MinTabbarCount: 2,
+    MaxTabbarIconSize: 40 } });
+  const setting = { es6: true, enhance: true, minify: true }; // it reads WXML and WXSS only to make them smaller
+  ci.getCompiledResult({ project, setting, onProgressUpdate() {} }, process.argv[3] + '.zip')
+    .then(() => process.exit(0), (error) => { console.error(error); process.exit(1); });
+`;
+const tool = join(root, 'sdk', 'miniprogram', 'pack', 'node_modules', 'miniprogram-ci');
+const noTool = !existsSync(tool) && process.env.CI !== 'true' && "SKIPPED: WeChat's tool is not installed: npm ci --prefix sdk/miniprogram/pack";
+
+test("WeChat's own tool compiles it", { skip: missing || noTool }, async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'wxidp-e2e-'));
+  t.after(() => rm(dir, { recursive: true, force: true }));
+  await cp(demo, join(dir, 'demo'), { recursive: true });
+  await writeFile(join(dir, 'key'), '-----BEGIN RSA PRIVATE KEY-----\n-----END RSA PRIVATE KEY-----\n'); // must be there, signs nothing
+  const compiled = (name) => promisify(execFile)(process.execPath, ['-e', compile, tool, join(dir, name), join(dir, 'key')], { timeout: 120_000, maxBuffer: 64 << 20 });
+  await compiled('demo');
+  await cp(demo, join(dir, 'faulty'), { recursive: true });
+  await appendFile(join(dir, 'faulty/miniprogram/pages/bind/bind.wxml'), '<view wx:if="{{');
+  await assert.rejects(compiled('faulty'), /bind\.wxml/); // so that it really looks
 });
