@@ -20,7 +20,7 @@ run: build ## try it: server, WeChat simulator, ready configuration; prints comm
 	@$(BIN) dev
 
 .PHONY: test
-test: check test-go test-node test-browser ## everything: check, Go tests with the race detector, end-to-end tests in Node and Chromium
+test: check test-go test-node test-browser test-sdk ## everything: check, Go tests with the race detector, end-to-end tests in Node and Chromium, the SDK
 
 .PHONY: test-go
 test-go: ## Go tests with the race detector
@@ -39,6 +39,13 @@ test-browser: build ## the pages in Chromium, or the browser that CHROME names; 
 		cd e2e && npm ci --no-audit --no-fund --loglevel=error && E2E_WXIDP_BIN=$(CURDIR)/$(BIN) npm run --silent test:browser; \
 	elif [ "$$CI" = true ]; then echo "FAIL: npm is missing, the browser tests cannot run"; exit 1; \
 	else echo "SKIPPED: npm is missing, the browser tests did not run"; fi
+
+.PHONY: test-sdk
+test-sdk: build ## the mini-program SDK, also against the real server and with WeChat's own tool
+	@if command -v npm >/dev/null; then \
+		cd sdk/miniprogram && npm ci --loglevel=error && npm ci --prefix pack --loglevel=error && E2E_WXIDP_BIN=$(CURDIR)/$(BIN) npm test; \
+	elif [ "$$CI" = true ]; then echo "FAIL: npm is missing, the SDK's tests cannot run"; exit 1; \
+	else echo "SKIPPED: npm is missing, the SDK's tests did not run"; fi
 
 .PHONY: check
 check: ## format, vet, staticcheck, import rules, go.mod, known vulnerabilities
@@ -70,4 +77,4 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin e2e/node_modules e2e/screenshots
+	rm -rf bin e2e/node_modules sdk/miniprogram/{node_modules,pack/node_modules,lib,esm,miniprogram_dist} e2e/screenshots

@@ -40,6 +40,9 @@ type Directory struct {
 	// OpenPlatform returns the open platform of a configured app, "" where the
 	// app shares unionids with no other.
 	OpenPlatform func(appID string) (name string, configured bool)
+	// Notified returns the clients that are told where login sessions end; nil:
+	// none.
+	Notified func() []string
 }
 
 // Errors of a Directory, with text for the operator. None repeats a value.
@@ -223,9 +226,9 @@ type Unbound struct {
 	LeadBack []string
 }
 
-// Unbind removes the user's WeChat account of an app and ends what was signed
-// in with it; with all, every WeChat account; with neither, the only one there
-// is. The error is a [*ChooseError], ErrBanned, ErrLastWayIn, ErrChanging or storage's;
+// Unbind removes the user's WeChat account of an app and ends all that the user
+// is signed in to; with all, every WeChat account; with neither, the only one
+// there is. The error is a [*ChooseError], ErrBanned, ErrLastWayIn, ErrChanging or storage's;
 // something may have been removed before it.
 func (d *Directory) Unbind(ctx context.Context, user storage.User, appID string, all bool) (out Unbound, err error) {
 	if user.Disabled {
@@ -290,6 +293,9 @@ func (d *Directory) remove(ctx context.Context, userID string, identities []stor
 	in := storage.Unbinding{UserID: userID, WaysIn: storage.WaysIn{Password: true, ExternalID: true, Phone: true}}
 	for _, identity := range identities {
 		in.Identities = append(in.Identities, identity.Index)
+	}
+	if d.Notified != nil {
+		in.Notify = d.Notified()
 	}
 	return d.Store.Unbind(ctx, in)
 }

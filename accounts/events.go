@@ -59,15 +59,17 @@ func (p *Push) query() wechat.PushQuery {
 type Events struct {
 	store     EventStore
 	defaults  *Defaults
+	notified  func() []string
 	log       *slog.Logger
 	receivers atomic.Pointer[map[string]*wechat.EventReceiver] // by appid
 	done      *limit.Recent
 }
 
-// NewEvents returns Events that take no pushes yet; see Prepare.
-func NewEvents(store EventStore, defaults *Defaults, logger *slog.Logger) *Events {
+// NewEvents returns Events that take no pushes yet; see Prepare. notified
+// returns the clients that are told where login sessions end.
+func NewEvents(store EventStore, defaults *Defaults, notified func() []string, logger *slog.Logger) *Events {
 	e := &Events{
-		store: store, defaults: defaults, log: logger,
+		store: store, defaults: defaults, notified: notified, log: logger,
 		// For longer than a signature is good. Only what WeChat signed gets in.
 		done: limit.NewRecent(10*time.Minute, 1<<14),
 	}
@@ -194,6 +196,7 @@ func (e *Events) handle(ctx context.Context, event wechat.Event) (userID, action
 }
 
 func (e *Events) withdraw(ctx context.Context, in storage.Withdrawal) (userID, action string, err error) {
+	in.Notify = e.notified()
 	res, err := e.store.Withdraw(ctx, in)
 	if err != nil {
 		return "", "", err

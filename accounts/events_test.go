@@ -55,11 +55,13 @@ type eventBench struct {
 	err   error // of the last Receive
 }
 
+func noClients() []string { return nil }
+
 func newEventBench(t *testing.T) *eventBench {
 	t.Helper()
 	b := &eventBench{t: t, store: &eventStore{user: storage.User{ID: "u1"}}}
 	b.sim = simulator.New(simulator.Options{Apps: []simulator.App{{AppID: pushApp, Secret: "s"}}})
-	b.Events = NewEvents(b.store, NewDefaults(storage.Profile{Nickname: "user{n}"}), slog.New(slog.NewTextHandler(&b.log, nil)))
+	b.Events = NewEvents(b.store, NewDefaults(storage.Profile{Nickname: "user{n}"}), noClients, slog.New(slog.NewTextHandler(&b.log, nil)))
 	apply, err := b.Prepare([]MessagePush{{pushApp, secret.New(pushToken), secret.New(pushKey)}})
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +187,7 @@ func FuzzPush(f *testing.F) {
 	f.Add("", "", "", "", []byte(`<xml><Encrypt>x</Encrypt></xml>`))
 	f.Fuzz(func(t *testing.T, timestamp, nonce, signature, msgSignature string, body []byte) {
 		store := new(eventStore)
-		e := NewEvents(store, NewDefaults(storage.Profile{}), slog.New(slog.DiscardHandler))
+		e := NewEvents(store, NewDefaults(storage.Profile{}), noClients, slog.New(slog.DiscardHandler))
 		apply, err := e.Prepare([]MessagePush{{pushApp, secret.New(pushToken), secret.New(pushKey)}})
 		if err != nil {
 			t.Fatal(err)

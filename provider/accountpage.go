@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/wxidp/wxidp/accounts"
@@ -88,15 +89,19 @@ func (p *Provider) gatherIdentities(ctx context.Context, login *storage.LoginSes
 	return unlessGone(err)
 }
 
+// gatherLogins lists the browsers, the newest first as in gatherSignIns.
 func (p *Provider) gatherLogins(ctx context.Context, current *storage.LoginSession, view *AccountView) error {
-	return p.eachLogin(ctx, current.UserID, func(login storage.LoginSession) error {
-		if len(view.Logins) < maxListedSignIns {
-			view.Logins = append(view.Logins, AccountLogin{
-				ID: login.ID.String(), Browser: login.Browser, Network: login.Network, Since: login.CreatedAt, Current: login.ID == current.ID,
-			})
+	err := p.eachLogin(ctx, current.UserID, func(login storage.LoginSession) error {
+		if len(view.Logins) == maxListedSignIns {
+			view.Logins = view.Logins[1:]
 		}
+		view.Logins = append(view.Logins, AccountLogin{
+			ID: login.ID.String(), Browser: login.Browser, Network: login.Network, Since: login.CreatedAt, Current: login.ID == current.ID,
+		})
 		return nil
 	})
+	slices.Reverse(view.Logins)
+	return err
 }
 
 // eachLogin calls do for each live login session of a user.
@@ -120,29 +125,24 @@ func (p *Provider) eachLogin(ctx context.Context, userID string, do func(storage
 }
 
 // gatherSignIns lists the sign-ins of apps and devices that are live, the
-// newest last, as far as one look at the store finds them.
+// newest first: a stranger's is not hidden by many older ones.
 func (p *Provider) gatherSignIns(ctx context.Context, login *storage.LoginSession, view *AccountView) error {
 	snap := p.settings()
-	now := time.Now()
-	after := ""
-	for len(view.SignIns) < maxListedSignIns {
-		page, next, err := p.store.PageFamilies(ctx, login.UserID, after, storage.MaxPage)
-		if err != nil {
-			return err
+	families, err := p.store.RecentFamilies(ctx, login.UserID, storage.MaxPage)
+	if err != nil {
+		return err
+	}
+	for _, family := range families {
+		client := snap.client(family.ClientID)
+		if client == nil {
+			continue
 		}
-		for _, family := range page {
-			client := snap.client(family.ClientID)
-			if client == nil || !family.RevokedAt.IsZero() || family.ExpiredAt(now) {
-				continue
-			}
-			view.SignIns = append(view.SignIns, AccountSignIn{
-				ID: family.ID.String(), Client: client.title(), Since: family.CreatedAt, LastUsed: family.RotatedAt,
-			})
-		}
-		if next == "" {
+		view.SignIns = append(view.SignIns, AccountSignIn{
+			ID: family.ID.String(), Client: client.title(), Since: family.CreatedAt, LastUsed: family.RotatedAt,
+		})
+		if len(view.SignIns) == maxListedSignIns {
 			break
 		}
-		after = next
 	}
 	return nil
 }
@@ -153,11 +153,20 @@ func (p *Provider) gatherConsents(ctx context.Context, login *storage.LoginSessi
 	for _, consent := range consents {
 		if client := snap.client(consent.ClientID); client != nil {
 			view.Consents = append(view.Consents, AccountConsent{
-				ClientID: client.ID, Client: client.title(), Scope: consent.Scope, Since: consent.GrantedAt,
+				ClientID: client.ID, Client: client.title(), Scope: offlineLast(consent.Scope), Since: consent.GrantedAt,
 			})
 		}
 	}
 	return unlessGone(err)
+}
+
+// offlineLast puts the scope that is about all others behind them.
+func offlineLast(scope []string) []string {
+	if !slices.Contains(scope, scopeOfflineAccess) {
+		return scope
+	}
+	others := slices.DeleteFunc(slices.Clone(scope), func(s string) bool { return s == scopeOfflineAccess })
+	return append(others, scopeOfflineAccess)
 }
 
 // unlessGone is err, but for a user who was erased at this moment.
@@ -231,8 +240,9 @@ func (p *Provider) RevokeConsent(ctx context.Context, req Request, clientID stri
 	if err != nil || login == nil {
 		return false, err
 	}
-	found, err := p.store.RevokeConsent(ctx, login.UserID, clientID)
+	found, err := p.store.RevokeConsent(ctx, login.UserID, clientID, p.settings().notified())
 	if found {
+		p.wakeLogouts()
 		p.info(ctx, req, "consent.revoked", slog.String("sub", login.UserID), slog.String("client_id", clientID))
 	}
 	return true, unlessGone(err)

@@ -107,12 +107,21 @@ func (p *Provider) redeem(ctx context.Context, sess *session, in storage.Redempt
 	sess.scope = intersect(family.Scope, sess.client.Scopes)
 	sess.audience = intersect(family.Audience, sess.client.Audience)
 	if len(sess.scope) == 0 || len(sess.audience) == 0 {
-		return nil, fail(InvalidGrant, msgCodeInvalid).reason("grant_withdrawn")
+		return nil, p.undo(ctx, family, fail(InvalidGrant, msgCodeInvalid).reason("grant_withdrawn"))
 	}
 	if sess.audience, err = narrow(sess.audience, audience, fail(InvalidTarget, msgTarget).reason("audience_not_allowed")); err != nil {
-		return nil, err
+		return nil, p.undo(ctx, family, err)
 	}
 	return p.mint(ctx, sess, family, true)
+}
+
+// undo ends a sign-in that has begun and whose tokens nobody gets, and returns
+// why.
+func (p *Provider) undo(ctx context.Context, family storage.Family, refusal error) error {
+	if _, err := p.store.RevokeFamily(ctx, family.ID, "not_issued"); err != nil {
+		return err
+	}
+	return refusal
 }
 
 // redemptionRefusal turns a verdict other than success into an error. The

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/url"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/wxidp/wxidp/storage"
@@ -58,14 +56,11 @@ func (p *Provider) DeviceAuthorization(ctx context.Context, req Request) ([]byte
 
 // deviceTargets are the scope and the audience that a device asks for.
 func deviceTargets(client *Client, form url.Values) (scope, audience []string, err error) {
-	list := func(value string) []string {
-		return slices.DeleteFunc(strings.Split(value, " "), func(s string) bool { return s == "" })
-	}
-	requested := list(form.Get("scope"))
+	requested := words(form.Get("scope"))
 	if len(requested) > maxListed {
 		return nil, nil, fail(InvalidScope, msgScopeRefused).reason("too_many_scopes")
 	}
-	targets := append(list(form.Get("audience")), form["resource"]...)
+	targets := append(words(form.Get("audience")), form["resource"]...)
 	if len(targets) > maxListed {
 		return nil, nil, fail(InvalidTarget, msgTarget).reason("too_many_audiences")
 	}

@@ -95,7 +95,7 @@ func (h *deviceGrant) PopulateTokenEndpointResponse(ctx context.Context, request
 	out, err := h.p.redeem(ctx, sess, storage.Redemption{
 		Code: key,
 		Grant: &storage.Grant{
-			UserID: t.User.ID, UserEpoch: t.User.Epoch, ClientID: t.ClientID,
+			UserID: t.User.ID, UserEpoch: t.User.Epoch, IssuedAt: t.User.approvedAt(), ClientID: t.ClientID,
 			Scope: t.Scope, Audience: t.Audience, AuthTime: t.User.authTime(), AMR: t.User.AMR,
 		},
 		Remember: max(usedCodeMemory, deviceLifetime+2*ticketLinger), // longer than the ticket

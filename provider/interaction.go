@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"net/url"
 	"time"
 
@@ -51,9 +52,6 @@ type openInteraction struct {
 
 func tokenDigest(token string) storage.Digest { return sha256.Sum256([]byte(token)) }
 
-// isToken reports whether s has the form of storage.NewToken.
-func isToken(s string) bool { return isSHA256(s) }
-
 // mayBegin limits what one address has kept for it until somebody comes back.
 func (p *Provider) mayBegin(req Request) error {
 	if ok, wait := p.begun.Allow(req.subscriber()); !ok {
@@ -73,7 +71,7 @@ func (p *Provider) mayGrant(userID string) error {
 
 // beginInteraction stores a new interaction of the request's browser.
 func (p *Provider) beginInteraction(ctx context.Context, req Request, ix interaction) (string, error) {
-	if !isToken(req.Browser) {
+	if !storage.IsToken(req.Browser) {
 		return "", fail(InvalidRequest, msgInteraction).reason("no_browser_cookie")
 	}
 	if err := p.mayBegin(req); err != nil {
@@ -95,7 +93,7 @@ func (p *Provider) beginInteraction(ctx context.Context, req Request, ix interac
 // interaction reads an interaction of the request's browser.
 func (p *Provider) interaction(ctx context.Context, req Request, id string) (*openInteraction, error) {
 	missing := fail(InvalidRequest, msgInteraction).reason("interaction_missing")
-	if !isToken(id) || !isToken(req.Browser) {
+	if !storage.IsToken(id) || !storage.IsToken(req.Browser) {
 		return nil, missing
 	}
 	state, err := p.store.State(ctx, storage.StateInteraction, tokenDigest(id))
@@ -143,6 +141,16 @@ func (p *Provider) save(ctx context.Context, req Request, ix *openInteraction, c
 		*ix = *current
 	}
 	return fail(TemporarilyUnavailable, msgBusy).reason("interaction_contended").retry(time.Second)
+}
+
+// absent is the answer about an interaction that is not the browser's to those
+// who ask for a part of it: as about one that does not exist (RFC 9110 §15.5.5).
+func absent(err error) error {
+	if refusal := AsError(err); refusal.Status == http.StatusBadRequest {
+		refusal.Status = http.StatusNotFound
+		return refusal
+	}
+	return err
 }
 
 // finishInteraction makes sure that an interaction leads to one answer: who

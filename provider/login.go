@@ -17,7 +17,7 @@ import (
 // none. Its idle lifetime starts anew, which is written once in a while and
 // not for each request.
 func (p *Provider) login(ctx context.Context, req Request) (*storage.LoginSession, error) {
-	if !isToken(req.Login) {
+	if !storage.IsToken(req.Login) {
 		return nil, nil
 	}
 	session, err := p.store.Login(ctx, tokenDigest(req.Login))
@@ -70,6 +70,9 @@ func (p *Provider) startLogin(ctx context.Context, req Request, account storage.
 	p.info(ctx, req, "login.started", slog.String("sub", result.Session.UserID), slog.Any("amr", amr), slog.Bool("new_user", result.Created))
 	return token, &result.Session, nil
 }
+
+// NotifiedClients are the clients that are told of logouts at present.
+func (p *Provider) NotifiedClients() []string { return p.settings().notified() }
 
 // notified are the clients that are told of logouts.
 func (s *snapshot) notified() []string {

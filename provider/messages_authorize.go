@@ -72,14 +72,14 @@ var (
 		"Username or password is wrong.",
 		"用户名或密码错误。"}
 	msgPagePasswordLimited = Message{
-		"Too many wrong passwords. Wait some minutes, or scan the code instead.",
-		"密码错误次数过多。请等几分钟，或改用扫码登录。"}
+		"Too many wrong passwords. Wait some minutes, or sign in another way.",
+		"密码错误次数过多。请等几分钟，或换一种方式登录。"}
 	msgPageBusy = Message{
-		"Too many people are signing in at this moment. Try again.",
-		"当前登录人数过多，请重试。"}
+		"Too many people are signing in at this moment, or somebody to this very account. Try again.",
+		"当前登录人数过多，或正有人在登录同一账号，请重试。"}
 	msgPageAccountDown = Message{
-		"The account system does not answer at the moment, which says nothing about your password. Try again, or scan the code instead.",
-		"账号系统暂时没有响应（与密码是否正确无关）。请稍后重试，或改用扫码登录。"}
+		"The account system does not answer at the moment, which says nothing about your password. Try again, or sign in another way.",
+		"账号系统暂时没有响应（与密码是否正确无关）。请稍后重试，或换一种方式登录。"}
 	msgPageDisabled = Message{
 		"This account is disabled. Support can help.",
 		"该账号已停用，请联系客服。"}

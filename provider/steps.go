@@ -148,6 +148,8 @@ func (p *Provider) Deny(ctx context.Context, req Request, id string) (Next, erro
 		return next, err
 	}
 	switch {
+	case at.ix.Purpose == purposeDevice && at.login == nil:
+		return Next{Path: PathDeviceVerification}, nil // nobody knows who declines
 	case at.ix.Purpose == purposeDevice:
 		return p.answerDevice(ctx, req, at, false)
 	case at.a == nil:

@@ -73,7 +73,7 @@ func (p *Provider) RenewScan(ctx context.Context, req Request, id string) error 
 func (p *Provider) ScanState(ctx context.Context, req Request, id, last string) (string, error) {
 	ix, err := p.interaction(ctx, req, id)
 	if err != nil {
-		return "", err
+		return "", absent(err)
 	}
 	if ix.Scan == "" {
 		return string(ticketExpired), nil
@@ -97,7 +97,7 @@ func (p *Provider) FinishScan(ctx context.Context, req Request, id string) (Next
 	defer cancel()
 	ix, err := p.interaction(ctx, req, id)
 	if err != nil {
-		return Next{}, err
+		return Next{}, absent(err)
 	}
 	if ix.Scan == "" {
 		return Next{Interaction: id}, nil

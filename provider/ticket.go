@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/wxidp/wxidp/storage"
 )
 
 // ticketKind says what a ticket is for.
@@ -71,9 +73,9 @@ type ticket struct {
 	// network than the screen.
 	Typed bool `json:"typed,omitempty"`
 
-	Browser string    `json:"browser,omitempty"` // digest of the cookie of the browser that a scan belongs to
-	Scanner string    `json:"scanner,omitempty"` // id of the user who saw it first
-	User    *approver `json:"user,omitempty"`    // from ticketApproved on
+	Browser storage.Digest `json:"browser,omitzero"`  // digest of the cookie of the browser that a scan belongs to
+	Scanner string         `json:"scanner,omitempty"` // id of the user who saw it first
+	User    *approver      `json:"user,omitempty"`    // from ticketApproved on
 }
 
 // approver is who approves a ticket and how they have proven who they are.
@@ -82,10 +84,20 @@ type approver struct {
 	Epoch    uint32   `json:"epoch"`
 	AuthTime int64    `json:"auth_time"` // Unix seconds
 	AMR      []string `json:"amr"`
+	// At is when the ticket was approved, in Unix milliseconds.
+	At int64 `json:"at,omitempty"`
 }
 
 // authTime is when the approver was authenticated.
 func (a approver) authTime() time.Time { return time.Unix(a.AuthTime, 0) }
+
+// approvedAt is when the approver agreed; zero: not known.
+func (a approver) approvedAt() time.Time {
+	if a.At == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(a.At)
+}
 
 // encode returns the stored form.
 func (t *ticket) encode() ([]byte, error) { return json.Marshal(t) }
@@ -103,7 +115,7 @@ func decodeTicket(b []byte) (*ticket, error) {
 	default:
 		return nil, errTicketCorrupt
 	}
-	known := t.Kind == ticketDevice || t.Kind == ticketScan && t.Browser != ""
+	known := t.Kind == ticketDevice || t.Kind == ticketScan && !t.Browser.IsZero()
 	taken := t.State == ticketApproved || t.State == ticketDone
 	if !known || taken && t.User == nil || t.Number == "" {
 		return nil, errTicketCorrupt
@@ -172,6 +184,7 @@ func (t *ticket) approve(by approver, number string, now time.Time) error {
 		t.to(ticketDead, now)
 		return fail(WrongNumber, msgWrongNumber).reason("wrong_number")
 	}
+	by.At = now.UnixMilli()
 	t.User = &by
 	t.to(ticketApproved, now)
 	return nil
@@ -183,6 +196,7 @@ func (t *ticket) approveTyped(by approver, now time.Time) error {
 	if err := t.only(by.ID, now); err != nil {
 		return err
 	}
+	by.At = now.UnixMilli()
 	t.Scanner, t.User = by.ID, &by
 	t.to(ticketApproved, now)
 	return nil
@@ -256,7 +270,8 @@ func newScanID() string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-func parseScanID(s string) bool {
+// isScanID reports whether s is what newScanID may return.
+func isScanID(s string) bool {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
 	return err == nil && len(b) == 16 && len(s) == 22
 }

@@ -85,6 +85,11 @@ func (p *Provider) DeviceApprove(ctx context.Context, req Request) ([]byte, erro
 	}
 	t, err := p.changeTicket(ctx, at.key, func(t *ticket, now time.Time) error {
 		by := at.user
+		if t.Kind == ticketDevice {
+			if err := p.mayGrant(by.ID); err != nil {
+				return err
+			}
+		}
 		if t.Kind == ticketScan {
 			// The person decides at this moment, with a phone that WeChat vouches for.
 			by.AuthTime, by.AMR = now.Unix(), []string{"wechat", amrScan}
@@ -226,7 +231,7 @@ func parseTicket(s string) (scan, userCode string) {
 			s = query.Get("user_code")
 		}
 	}
-	if parseScanID(s) {
+	if isScanID(s) {
 		return s, ""
 	}
 	userCode, _ = parseUserCode(s)

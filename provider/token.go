@@ -149,6 +149,12 @@ func (p *Provider) Token(ctx context.Context, req Request) (*TokenResponse, erro
 // maxListed bounds the values of scope and of audience in one request.
 const maxListed = 256
 
+// words splits a list of values as RFC 6749 §3.3 writes it: by spaces and
+// nothing else.
+func words(list string) []string {
+	return slices.DeleteFunc(strings.Split(list, " "), func(s string) bool { return s == "" })
+}
+
 // isFor reports whether requester asks for exactly this grant type.
 func isFor(requester fosite.AccessRequester, grantType string) bool {
 	types := requester.GetGrantTypes()

@@ -27,8 +27,8 @@ type PasswordChecker interface {
 }
 
 // Unbind removes a WeChat identity from the account of the user whose access
-// token comes with the request, and ends its families. A token may be stolen,
-// so the request also proves afresh who sends it: by a js_code of the client's
+// token comes with the request, and ends all that the user is signed in to. A
+// token may be stolen, so the request also proves afresh who sends it: by a js_code of the client's
 // app, or by username and password. wechat_appid names the app whose identity
 // is to go; without it, the client's own. everywhere=true removes those of all
 // apps: while one of another app bears the same unionid, a sign-in of the
@@ -58,7 +58,8 @@ func (p *Provider) Unbind(ctx context.Context, req Request) ([]byte, error) {
 	}
 	verdict, err := p.store.Unbind(ctx, storage.Unbinding{
 		// All by the store's list: a sign-in may add one at this moment.
-		UserID: token.user(), Identities: removed, All: everywhere, WaysIn: p.settings().waysIn(),
+		UserID: token.user(), Identities: removed, All: everywhere,
+		WaysIn: p.settings().waysIn(), Notify: p.settings().notified(),
 	})
 	switch {
 	case err != nil:
@@ -68,6 +69,7 @@ func (p *Provider) Unbind(ctx context.Context, req Request) ([]byte, error) {
 	case verdict != storage.UnbindOK:
 		return nil, fail(InvalidRequest, msgNotBound).reason("not_bound")
 	}
+	p.wakeLogouts()
 	for _, appID := range appIDs {
 		p.info(ctx, req, "identity.unbound", slog.String("sub", token.user()),
 			slog.String("client_id", token.ClientID), slog.String("wechat_appid", appID))

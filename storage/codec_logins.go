@@ -2,14 +2,19 @@ package storage
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
 )
 
+// The later versions have what the first ones have, and then when a grant was
+// made and when consents were revoked.
 const (
-	loginVersion   = 1
-	codeVersion    = 1
-	consentVersion = 1
-	noticeVersion  = 1
+	loginVersion          = 1
+	codeVersion           = 1
+	datedCodeVersion      = 2
+	consentVersion        = 1
+	revokedConsentVersion = 2
+	noticeVersion         = 1
 )
 
 // EncodeLogin returns the stored form of a login session without its id, which
@@ -73,7 +78,11 @@ func DecodeLogin(id LoginID, data []byte) (LoginRecord, error) {
 // engine stores where it finds it without decoding.
 func EncodeCode(c *CodeRecord) []byte {
 	b := make([]byte, 0, 384)
-	b = append(b, codeVersion)
+	version := byte(codeVersion)
+	if !c.Grant.IssuedAt.IsZero() {
+		version = datedCodeVersion
+	}
+	b = append(b, version)
 	b = appendTime(b, c.ExpiresAt)
 	b = appendBool(b, c.Used)
 	if c.Used {
@@ -95,14 +104,19 @@ func EncodeCode(c *CodeRecord) []byte {
 	b = appendString(b, g.Challenge)
 	b = appendString(b, g.DPoPThumbprint)
 	b = appendStrings(b, g.IDTokenClaims)
-	return appendStrings(b, g.UserInfoClaims)
+	b = appendStrings(b, g.UserInfoClaims)
+	if version == datedCodeVersion {
+		b = appendTime(b, g.IssuedAt)
+	}
+	return b
 }
 
 // DecodeCode reads what EncodeCode wrote and keeps nothing of data. It returns
 // ErrCorrupt for anything else.
 func DecodeCode(data []byte) (CodeRecord, error) {
 	r := reader{data: data, text: string(data)}
-	r.bad = r.byte() != codeVersion
+	version := r.byte()
+	r.bad = version != codeVersion && version != datedCodeVersion
 	var c CodeRecord
 	c.ExpiresAt = r.time()
 	if c.Used = r.bool(); c.Used {
@@ -125,31 +139,63 @@ func DecodeCode(data []byte) (CodeRecord, error) {
 	g.DPoPThumbprint = r.string()
 	g.IDTokenClaims = r.strings()
 	g.UserInfoClaims = r.strings()
+	if version == datedCodeVersion {
+		g.IssuedAt = r.time()
+		r.bad = r.bad || g.IssuedAt.IsZero()
+	}
 	if err := r.end(); err != nil {
 		return CodeRecord{}, err
 	}
 	return c, nil
 }
 
-// EncodeConsents returns the stored form of what a user has agreed to.
+// EncodeConsents returns the stored form of what a user has agreed to, and of
+// what was revoked since: that has neither scopes nor claims.
 func EncodeConsents(list []Consent) []byte {
-	b := make([]byte, 0, 2+len(list)*64)
-	b = append(b, consentVersion)
+	b := make([]byte, 0, 2+len(list)*72)
+	version := byte(consentVersion)
+	if anyRevoked(list) {
+		version = revokedConsentVersion
+	}
+	b = append(b, version)
 	b = binary.AppendUvarint(b, uint64(len(list)))
 	for i := range list {
 		b = appendString(b, list[i].ClientID)
 		b = appendStrings(b, list[i].Scope)
 		b = appendStrings(b, list[i].Claims)
 		b = appendTime(b, list[i].GrantedAt)
+		if version == revokedConsentVersion {
+			b = appendTime(b, list[i].RevokedAt)
+		}
 	}
 	return b
+}
+
+func anyRevoked(list []Consent) bool {
+	return slices.ContainsFunc(list, func(c Consent) bool { return !c.RevokedAt.IsZero() })
+}
+
+// ConsentRevokedAt returns when the consent for a client was last revoked, by
+// what EncodeConsents wrote or nil; zero: never.
+func ConsentRevokedAt(data []byte, clientID string) (time.Time, error) {
+	if len(data) == 0 || data[0] == consentVersion {
+		return time.Time{}, nil
+	}
+	list, err := DecodeConsents(data)
+	for _, c := range list {
+		if c.ClientID == clientID {
+			return c.RevokedAt, err
+		}
+	}
+	return time.Time{}, err
 }
 
 // DecodeConsents reads what EncodeConsents wrote and keeps nothing of data. It
 // returns ErrCorrupt for anything else.
 func DecodeConsents(data []byte) ([]Consent, error) {
 	r := reader{data: data, text: string(data)}
-	r.bad = r.byte() != consentVersion
+	version := r.byte()
+	r.bad = version != consentVersion && version != revokedConsentVersion
 	n := r.length()
 	if n > MaxConsents {
 		return nil, ErrCorrupt
@@ -157,7 +203,11 @@ func DecodeConsents(data []byte) ([]Consent, error) {
 	list := make([]Consent, n)
 	for i := range list {
 		list[i] = Consent{ClientID: r.string(), Scope: r.strings(), Claims: r.strings(), GrantedAt: r.time()}
+		if version == revokedConsentVersion {
+			list[i].RevokedAt = r.time()
+		}
 	}
+	r.bad = r.bad || version == revokedConsentVersion && !anyRevoked(list)
 	if err := r.end(); err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 )
@@ -41,6 +42,20 @@ func sampleConsents() []Consent {
 		{ClientID: "a", Scope: []string{"openid", "profile"}, Claims: []string{"nickname"}, GrantedAt: time.Unix(1, 0).UTC()},
 		{ClientID: "b", GrantedAt: time.Unix(2, 0).UTC()},
 	}
+}
+
+// dated is a code as IssueCode makes it.
+func dated(c CodeRecord) CodeRecord {
+	c.Grant.IssuedAt = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	return c
+}
+
+// sampleRevoked has a consent that was given anew after a revocation, one that
+// never was revoked, and a revocation alone.
+func sampleRevoked() []Consent {
+	list := append(sampleConsents(), Consent{ClientID: "c", RevokedAt: time.Unix(4, 0).UTC()})
+	list[0].RevokedAt = time.Unix(3, 0).UTC()
+	return list
 }
 
 func sampleLogout() LogoutNotice {
@@ -88,15 +103,18 @@ func TestFamilyVersions(t *testing.T) {
 func TestLoginFixedForms(t *testing.T) {
 	family, login, code, notice := sampleBrowserFamily(), sampleLogin(), sampleCode(), sampleLogout()
 	family.UserID = "user"
+	datedCode := dated(code)
 	for name, c := range map[string]struct {
 		data []byte
 		want string
 	}{
-		"family":   {EncodeFamily(&family), "ead14a9e39d25096"},
-		"login":    {EncodeLogin(&login), "8193e1dd61a536ee"},
-		"code":     {EncodeCode(&code), "50e2be7b69f549c2"},
-		"consents": {EncodeConsents(sampleConsents()), "bb6f7698a90ab136"},
-		"logout":   {EncodeLogout(&notice), "5f92da14660cea75"},
+		"family":           {EncodeFamily(&family), "ead14a9e39d25096"},
+		"login":            {EncodeLogin(&login), "8193e1dd61a536ee"},
+		"code":             {EncodeCode(&code), "50e2be7b69f549c2"},
+		"consents":         {EncodeConsents(sampleConsents()), "bb6f7698a90ab136"},
+		"dated code":       {EncodeCode(&datedCode), "ca506d10d0bf89fd"},
+		"revoked consents": {EncodeConsents(sampleRevoked()), "2cddffe9ce2f4f15"},
+		"logout":           {EncodeLogout(&notice), "5f92da14660cea75"},
 	} {
 		sum := sha256.Sum256(c.data)
 		if got := hex.EncodeToString(sum[:8]); got != c.want {
@@ -115,8 +133,11 @@ func TestLoginRoundTrips(t *testing.T) {
 	roundTrip(t, "ended login", ended, EncodeLogin(&ended), func(data []byte) (LoginRecord, error) { return DecodeLogin(login.ID, data) })
 	roundTrip(t, "code", code, EncodeCode(&code), DecodeCode)
 	roundTrip(t, "used code", used, EncodeCode(&used), DecodeCode)
+	datedCode := dated(used)
+	roundTrip(t, "dated code", datedCode, EncodeCode(&datedCode), DecodeCode)
 	roundTrip(t, "empty code", CodeRecord{}, EncodeCode(&CodeRecord{}), DecodeCode)
 	roundTrip(t, "consents", sampleConsents(), EncodeConsents(sampleConsents()), DecodeConsents)
+	roundTrip(t, "revoked consents", sampleRevoked(), EncodeConsents(sampleRevoked()), DecodeConsents)
 	roundTrip(t, "logout", notice, EncodeLogout(&notice), func(data []byte) (LogoutNotice, error) { return DecodeLogout(notice.ID, data) })
 
 	crowd := login
@@ -150,6 +171,46 @@ func roundTrip[T any](t *testing.T, name string, want T, data []byte, decode fun
 	}
 }
 
+// The later versions are written only where there is something that the first
+// ones have no room for.
+func TestCodeAndConsentVersions(t *testing.T) {
+	code := sampleCode()
+	later := dated(code)
+	for name, c := range map[string]struct {
+		data   []byte
+		want   byte
+		decode func([]byte) error
+	}{
+		"code":     {EncodeCode(&code), codeVersion, func(b []byte) error { _, err := DecodeCode(b); return err }},
+		"consents": {EncodeConsents(sampleConsents()), consentVersion, func(b []byte) error { _, err := DecodeConsents(b); return err }},
+	} {
+		if c.data[0] != c.want {
+			t.Errorf("%s: version %d", name, c.data[0])
+		}
+		c.data[0]++
+		if err := c.decode(append(c.data, make([]byte, 8)...)); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: a later version with nothing of its own: %v", name, err)
+		}
+	}
+	if data := EncodeCode(&later); data[0] != datedCodeVersion {
+		t.Errorf("version %d", data[0])
+	}
+	data := EncodeConsents(sampleRevoked())
+	for client, want := range map[string]time.Time{"a": time.Unix(3, 0), "b": {}, "c": time.Unix(4, 0), "d": {}} {
+		if got, err := ConsentRevokedAt(data, client); err != nil || !got.Equal(want) {
+			t.Errorf("%s was revoked at %v, %v", client, got, err)
+		}
+	}
+	for _, none := range [][]byte{nil, EncodeConsents(sampleConsents())} {
+		if got, err := ConsentRevokedAt(none, "a"); err != nil || !got.IsZero() {
+			t.Errorf("revoked at %v, %v", got, err)
+		}
+	}
+	if _, err := ConsentRevokedAt(data[:len(data)-1], "a"); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("a damaged row: %v", err)
+	}
+}
+
 func FuzzDecodeLogin(f *testing.F) {
 	login := sampleLogin()
 	f.Add(EncodeLogin(&login))
@@ -168,6 +229,8 @@ func FuzzDecodeCode(f *testing.F) {
 	code.Used, code.FamilyID = true, FamilyID{1}
 	f.Add(EncodeCode(&code))
 	f.Add(EncodeCode(&CodeRecord{}))
+	code = dated(code)
+	f.Add(EncodeCode(&code))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if code, err := DecodeCode(data); err == nil && !bytes.Equal(EncodeCode(&code), data) {
 			t.Fatalf("two forms of one record:\n%x\n%x", data, EncodeCode(&code))
@@ -178,6 +241,7 @@ func FuzzDecodeCode(f *testing.F) {
 func FuzzDecodeConsents(f *testing.F) {
 	f.Add(EncodeConsents(sampleConsents()))
 	f.Add(EncodeConsents(nil))
+	f.Add(EncodeConsents(sampleRevoked()))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if list, err := DecodeConsents(data); err == nil && !bytes.Equal(EncodeConsents(list), data) {
 			t.Fatalf("two forms of one record:\n%x\n%x", data, EncodeConsents(list))
@@ -204,7 +268,23 @@ func TestLoginIDForm(t *testing.T) {
 	if _, ok := ParseLoginID("x"); ok {
 		t.Error("x was read as an id")
 	}
-	if token := NewToken(); len(token) != 43 || token == NewToken() {
+}
+
+func TestTokenForm(t *testing.T) {
+	token := NewToken()
+	if len(token) != 43 || token == NewToken() || !IsToken(token) {
 		t.Errorf("token %q", token)
+	}
+	zeros := strings.Repeat("A", 43)
+	if !IsToken(zeros) {
+		t.Error("zeros are no token")
+	}
+	for name, s := range map[string]string{
+		"empty": "", "short": zeros[1:], "long": zeros + "A", "padded": zeros + "=", "another spelling of the same bits": zeros[1:] + "B",
+		"base64 of the other alphabet": zeros[1:] + "/", "line break": zeros[:40] + "\n" + zeros[40:], "space": zeros[2:] + " A",
+	} {
+		if IsToken(s) {
+			t.Errorf("%s: %q is a token", name, s)
+		}
 	}
 }

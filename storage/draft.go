@@ -36,8 +36,8 @@ type PeopleRows interface {
 	Families(userID string, limit int) (families []Family, complete bool, err error)
 	// LoginRow returns the stored form of a login session, nil where there is none.
 	LoginRow(id LoginID) ([]byte, error)
-	// Logins returns up to limit login sessions of a user, ended ones included.
-	// As for Families an engine need not look through everything.
+	// Logins returns up to limit login sessions of a user, newest first, ended
+	// ones included. As for Families an engine need not look through everything.
 	Logins(userID string, limit int) ([]LoginRecord, error)
 	// ConsentsRow returns the stored form of a user's consents, nil where there
 	// are none.
@@ -363,8 +363,11 @@ func (d *Draft) boxOf(user *draftUser) (*seal.Box, error) {
 	return user.box, nil
 }
 
-// maxUserFamilies is how many families of one user an operation looks at.
-const maxUserFamilies = 1000
+// How many families and login sessions of one user an operation looks at.
+const (
+	maxUserFamilies = 1000
+	maxUserLogins   = 1000
+)
 
 // liveFamilies returns the families of a user that have not ended. complete is
 // false where the user may have more.

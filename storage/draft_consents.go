@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // consentsOf returns what a user has agreed to as the draft has it, in order of
@@ -35,33 +36,55 @@ func (d *Draft) Consents(userID string) ([]Consent, error) {
 	if _, err := d.living(userID); err != nil {
 		return nil, err
 	}
-	return d.consentsOf(userID)
+	list, err := d.consentsOf(userID)
+	return slices.DeleteFunc(slices.Clone(list), Consent.over), err
+}
+
+// over reports whether nothing is left of a consent but its revocation.
+func (c Consent) over() bool { return c.GrantedAt.IsZero() }
+
+// changedAt is when something was last said about the client.
+func (c Consent) changedAt() time.Time {
+	if c.RevokedAt.After(c.GrantedAt) {
+		return c.RevokedAt
+	}
+	return c.GrantedAt
 }
 
 // RevokeConsent drafts that a user's consent for a client is forgotten and that
-// the user's families there end. found says whether there was any of that.
-func (d *Draft) RevokeConsent(userID, clientID string) (found bool, err error) {
+// the user's families there end, with the notices for those that began in a
+// browser where notify names the client. That there is nothing of that does
+// not say that no code is on its way.
+func (d *Draft) RevokeConsent(userID, clientID string, notify []string) (found bool, err error) {
 	user, err := d.user(userID)
-	if err != nil || user == nil || user.Retired {
+	if err != nil || user == nil || user.Retired || len(clientID) > maxConsentClientID {
 		return false, err
 	}
 	list, err := d.consentsOf(userID)
 	if err != nil {
 		return false, err
 	}
-	if at := slices.IndexFunc(list, func(c Consent) bool { return c.ClientID == clientID }); at >= 0 {
-		found = true
-		d.keepConsents(userID, slices.Concat(list[:at], list[at+1:]))
-	}
-	live, _, err := d.liveFamilies(userID)
+	rest := slices.DeleteFunc(slices.Clone(list), func(c Consent) bool {
+		found = found || c.ClientID == clientID && !c.over()
+		return c.ClientID == clientID
+	})
+	d.keepConsents(userID, boundConsents(append(rest, Consent{ClientID: clientID, RevokedAt: d.now})))
+	live, complete, err := d.liveFamilies(userID)
 	if err != nil {
 		return false, err
 	}
+	if !complete {
+		return true, d.endSignIns(user, RevokedForConsent, notify)
+	}
 	for _, f := range live {
-		if f.ClientID == clientID {
-			f.RevokedAt, f.RevokedFor = d.now, RevokedForConsent
-			d.families = append(d.families, f)
-			found = true
+		if f.ClientID != clientID {
+			continue
+		}
+		found = true
+		f.RevokedAt, f.RevokedFor = d.now, RevokedForConsent
+		d.families = append(d.families, f)
+		if !f.LoginID.IsZero() && slices.Contains(notify, clientID) {
+			d.notices = append(d.notices, newNotice(clientID, userID, f.ID, d.now))
 		}
 	}
 	return found, nil
@@ -84,6 +107,11 @@ func (d *Draft) moveConsents(from, into *draftUser) error {
 	if err != nil || len(moving) == 0 {
 		return err
 	}
+	// What was revoked voids grants of the one user, who is no more.
+	moving = slices.DeleteFunc(slices.Clone(moving), Consent.over)
+	for i := range moving {
+		moving[i].RevokedAt = time.Time{}
+	}
 	list, err := d.consentsOf(into.id)
 	if err != nil {
 		return err
@@ -101,8 +129,10 @@ func (d *Draft) dropConsents(user *draftUser) error {
 	return err
 }
 
-// uniteConsents returns a new list with all that is in either, in order of
-// client ids. Where there are too many, the oldest are dropped.
+// maxConsentClientID is the longest id that is taken for a client's, in bytes.
+const maxConsentClientID = 256
+
+// uniteConsents returns a new list with all that is in either, within bounds.
 func uniteConsents(list, more []Consent) []Consent {
 	out := slices.Clone(list)
 	for _, c := range more {
@@ -111,23 +141,42 @@ func uniteConsents(list, more []Consent) []Consent {
 			out = append(out, Consent{ClientID: c.ClientID})
 			at = len(out) - 1
 		}
-		old := &out[at]
-		old.Scope, old.Claims = union(old.Scope, c.Scope), union(old.Claims, c.Claims)
-		if c.GrantedAt.After(old.GrantedAt) {
-			old.GrantedAt = c.GrantedAt
+		newer, older := c, out[at]
+		if older.GrantedAt.After(newer.GrantedAt) {
+			newer, older = older, newer
 		}
+		b := consentNames{left: MaxConsentNames, size: MaxConsentSize}
+		scope, claims := b.take(nil, newer.Scope), b.take(nil, newer.Claims)
+		scope, claims = b.take(scope, older.Scope), b.take(claims, older.Claims)
+		slices.Sort(scope)
+		slices.Sort(claims)
+		out[at].Scope, out[at].Claims, out[at].GrantedAt = scope, claims, newer.GrantedAt
 	}
-	if len(out) > MaxConsents {
-		slices.SortStableFunc(out, func(a, b Consent) int { return b.GrantedAt.Compare(a.GrantedAt) })
-		out = out[:MaxConsents]
-	}
-	slices.SortFunc(out, func(a, b Consent) int { return cmp.Compare(a.ClientID, b.ClientID) })
-	return out
+	return boundConsents(out)
 }
 
-// union returns a new sorted list with all that is in either.
-func union(a, b []string) []string {
-	out := slices.Concat(a, b)
-	slices.Sort(out)
-	return slices.Compact(out)
+// boundConsents puts a list in order of client ids. Where there are too many,
+// the oldest are dropped.
+func boundConsents(list []Consent) []Consent {
+	if len(list) > MaxConsents {
+		slices.SortStableFunc(list, func(a, b Consent) int { return b.changedAt().Compare(a.changedAt()) })
+		list = list[:MaxConsents]
+	}
+	slices.SortFunc(list, func(a, b Consent) int { return cmp.Compare(a.ClientID, b.ClientID) })
+	return list
+}
+
+// consentNames is how much one consent may still remember.
+type consentNames struct{ left, size int }
+
+// take adds to list those of names that it lacks and that there is room for.
+func (n *consentNames) take(list, names []string) []string {
+	for _, name := range names {
+		if n.left == 0 || len(name) > n.size || slices.Contains(list, name) {
+			continue
+		}
+		n.left, n.size = n.left-1, n.size-len(name)
+		list = append(list, name)
+	}
+	return list
 }

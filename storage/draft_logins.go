@@ -70,6 +70,23 @@ func (d *Draft) EndLogin(id LoginID, notify []string) (found bool, err error) {
 	return true, nil
 }
 
+// endSignIns drafts the end of all that a user is signed in to, with the
+// notices for the clients of login sessions that are named by notify. Of the
+// login sessions beyond those that an operation looks at nobody is told.
+func (d *Draft) endSignIns(user *draftUser, reason string, notify []string) error {
+	logins, err := d.rows.Logins(user.id, maxUserLogins)
+	if err != nil {
+		return err
+	}
+	for i := range logins {
+		if _, err := d.EndLogin(logins[i].ID, notify); err != nil {
+			return err
+		}
+	}
+	user.changed = true
+	return user.EndFamilies(d.now, reason)
+}
+
 // TouchLogin drafts another idle expiry of a login session.
 func (d *Draft) TouchLogin(id LoginID, idle time.Duration) error {
 	login, _, err := d.liveLogin(id)
@@ -185,6 +202,7 @@ func (d *Draft) IssueCode(in CodeIssue) (CodeVerdict, CodeRecord, error) {
 			return 0, CodeRecord{}, err
 		}
 	}
+	in.Grant.IssuedAt = d.now
 	expires := RoundTime(d.now.Add(in.Lifetime))
 	return CodeOK, CodeRecord{Grant: in.Grant, ExpiresAt: expires, KeepUntil: expires}, nil
 }

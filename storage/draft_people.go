@@ -117,11 +117,9 @@ func (d *Draft) SetPassword(userID, oldHash, newHash string, endFamilies bool) (
 	return true, nil
 }
 
-// Unbind drafts the removal of identities from a user, and the end of the
-// families that were signed in with them. All of the user's families end, and
-// with them the login sessions, where no identity is left, since one of these
-// may have let a browser in, and where the user has more families than an
-// operation looks at.
+// Unbind drafts the removal of identities from a user, and the end of all that
+// the user is signed in to: what an identity has let in says so only where it
+// began in a mini-program.
 func (d *Draft) Unbind(in Unbinding) (UnbindVerdict, error) {
 	user, err := d.user(in.UserID)
 	if err != nil {
@@ -157,10 +155,7 @@ func (d *Draft) Unbind(in Unbinding) (UnbindVerdict, error) {
 			return 0, err
 		}
 	}
-	if user.Identities.Len() == 0 {
-		return UnbindOK, user.EndFamilies(d.now, RevokedForUnbind)
-	}
-	return UnbindOK, d.endFamiliesOf(user, indexes, RevokedForUnbind)
+	return UnbindOK, d.endSignIns(user, RevokedForUnbind, in.Notify)
 }
 
 // opensWithout reports whether the user could sign in without the identities.
@@ -200,8 +195,11 @@ func (d *Draft) Erase(userID string) (found bool, err error) {
 	if d.gone, _, err = d.rows.Families(userID, maxUserFamilies); err != nil {
 		return false, err
 	}
-	if d.goneLogins, err = d.rows.Logins(userID, maxUserFamilies); err != nil {
+	if d.goneLogins, err = d.rows.Logins(userID, maxUserLogins); err != nil {
 		return false, err
+	}
+	for i := range d.goneLogins {
+		delete(d.logins, d.goneLogins[i].ID)
 	}
 	if err := d.dropConsents(user); err != nil {
 		return false, err

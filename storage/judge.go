@@ -144,7 +144,7 @@ const (
 	RevokedForConsent   = "consent_revoked"  // RevokeConsent
 	RevokedForDisabled  = "user_disabled"    // SetUserDisabled
 	RevokedForPassword  = "password_changed" // SetPassword with endFamilies
-	RevokedForUnbind    = "unbound"          // Unbind of the identity
+	RevokedForUnbind    = "unbound"          // Unbind of an identity of the user
 	RevokedForMerge     = "merged"           // the user was merged into another, or bound to another account
 	RevokedForPhone     = "phone_sign_in"    // a phone number joined another identity to the user
 	RevokedForErasure   = "erased"           // Erase

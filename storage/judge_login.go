@@ -56,13 +56,24 @@ func (l *LoginRecord) End(now time.Time, notify []string) []LogoutNotice {
 	var notices []LogoutNotice
 	for _, p := range l.Participants {
 		if slices.Contains(notify, p.ClientID) {
-			notices = append(notices, LogoutNotice{
-				ID: NewLogoutID(), ClientID: p.ClientID, UserID: l.UserID, FamilyID: p.FamilyID, EndedAt: now, Next: now,
-			})
+			notices = append(notices, newNotice(p.ClientID, l.UserID, p.FamilyID, now))
 		}
 	}
 	l.EndedAt, l.Token, l.Participants = now, Digest{}, nil
 	return notices
+}
+
+// newNotice returns a notice that is due at once.
+func newNotice(clientID, userID string, family FamilyID, now time.Time) LogoutNotice {
+	return LogoutNotice{ID: NewLogoutID(), ClientID: clientID, UserID: userID, FamilyID: family, EndedAt: now, Next: now}
+}
+
+// Leave forgets a family that was signed in through the session, and reports
+// whether it was remembered.
+func (l *LoginRecord) Leave(family FamilyID) bool {
+	before := len(l.Participants)
+	l.Participants = slices.DeleteFunc(slices.Clone(l.Participants), func(p Participant) bool { return p.FamilyID == family })
+	return len(l.Participants) < before
 }
 
 // join remembers a family that was signed in through the session. Where there

@@ -19,7 +19,10 @@ type CodeRecord struct {
 type RedeemParties struct {
 	Parties              // the grant's user, client and login session
 	Login   *LoginRecord // nil: none
-	Family  *Family      // what a used code was exchanged for, as callers see it; nil: none
+	// ConsentRevokedAt is when the user's consent for the client was last
+	// revoked, which ConsentRevokedAt says; zero: never.
+	ConsentRevokedAt time.Time
+	Family           *Family // what a used code was exchanged for, as callers see it; nil: none
 }
 
 // RedeemChanges are what an engine must store in the same transaction; nil
@@ -84,8 +87,16 @@ func judgeCode(in *Redemption, code *CodeRecord, p *RedeemParties, now time.Time
 		return RedeemEnded
 	case !g.LoginID.IsZero() && (p.Login == nil || p.Login.UserID != g.UserID || !p.Login.LiveAt(p.User, now)):
 		return RedeemEnded
+	case voided(g, p.ConsentRevokedAt), voided(g, p.Client.EndedAt):
+		return RedeemEnded
 	}
 	return RedeemOK
+}
+
+// voided reports whether a revocation, at a time which is zero where there was
+// none, came no earlier than the grant.
+func voided(g *Grant, revokedAt time.Time) bool {
+	return !revokedAt.IsZero() && !g.IssuedAt.After(revokedAt)
 }
 
 // start returns the family that the grant is exchanged for.

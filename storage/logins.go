@@ -50,9 +50,12 @@ type Logins interface {
 	Consents(ctx context.Context, userID string) ([]Consent, error)
 
 	// RevokeConsent forgets what a user has agreed to for a client and ends the
-	// user's families at that client, of which an engine looks at no more than
-	// it does in one operation.
-	RevokeConsent(ctx context.Context, userID, clientID string) (found bool, err error)
+	// user's families there; grants of before it cannot be redeemed any more.
+	// Where the user has more families than an operation looks at, all of them
+	// end, and the login sessions. If notify names the client it is told of the
+	// families that began in a browser, in the same commit. found says whether
+	// there was a consent or a family.
+	RevokeConsent(ctx context.Context, userID, clientID string, notify []string) (found bool, err error)
 
 	// PutState stores a document for lifetime. stored is false where an
 	// unexpired one has that kind and key.
@@ -76,13 +79,20 @@ type Logins interface {
 
 	// QueueLogouts adds up to MaxPage notices, which are due at once. A zero ID
 	// or EndedAt is filled in; a notice whose ID is known already stays as it is.
+	// The families are participants of their login sessions no more, so that
+	// EndLogin does not tell of them again.
 	QueueLogouts(ctx context.Context, notices []LogoutNotice) error
 }
 
 // Limits of what a browser's sign-in holds.
 const (
 	MaxParticipants = 128 // families that one login session remembers to tell of its end; the oldest are forgotten
-	MaxConsents     = 256 // clients that one user's consent is remembered for; the oldest are forgotten
+	MaxConsents     = 256 // clients that one user's consent, or its revocation, is remembered for; the oldest are forgotten
+	MaxConsentNames = 256 // scopes and claims that one consent remembers, those of the newest request first
+
+	// MaxConsentSize is how many bytes these names have together: MaxConsents of
+	// them fit in one value.
+	MaxConsentSize = 3 << 10
 )
 
 // LoginID names a login session for its whole life, whatever its token is.
@@ -110,6 +120,13 @@ func NewToken() string {
 	var b [32]byte
 	rand.Read(b[:])
 	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// IsToken reports whether s is what NewToken may return: of the spellings that
+// decode to the same bits, only that one is a token.
+func IsToken(s string) bool {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	return err == nil && len(b) == 32 && len(s) == 43
 }
 
 // LoginSession is a browser's sign-in at the issuer itself, from which clients
@@ -173,14 +190,18 @@ const (
 type Grant struct {
 	UserID    string
 	UserEpoch uint32 // of the user when the grant was made
-	ClientID  string
-	LoginID   LoginID // zero: no login session
-	Offline   bool    // the family outlives the login session (offline_access)
-	Scope     []string
-	Audience  []string
-	AuthTime  time.Time
-	AMR       []string
-	ACR       string // "": none
+	// IssuedAt is when the user agreed. IssueCode sets it; for a device code it
+	// is the caller's. A consent revoked, or a client whose families were ended,
+	// at that time or later voids the grant.
+	IssuedAt time.Time
+	ClientID string
+	LoginID  LoginID // zero: no login session
+	Offline  bool    // the family outlives the login session (offline_access)
+	Scope    []string
+	Audience []string
+	AuthTime time.Time
+	AMR      []string
+	ACR      string // "": none
 
 	Nonce       string // of the ID Token; "": none
 	RedirectURI string // as requested
@@ -264,7 +285,7 @@ const (
 	RedeemWrongVerifier               // code_verifier is missing, wrong, or was not announced
 	RedeemWrongKey                    // the code is bound to another DPoP key
 	RedeemUserDisabled                //
-	RedeemEnded                       // the login session or the user's sign-ins ended meanwhile
+	RedeemEnded                       // the login session, the consent, or the user's or client's sign-ins ended meanwhile
 )
 
 // Consent is what a user has agreed to for a client.
@@ -273,6 +294,7 @@ type Consent struct {
 	Scope     []string // sorted
 	Claims    []string // sorted; claims released beyond the scopes
 	GrantedAt time.Time
+	RevokedAt time.Time // when an earlier consent was last revoked; zero: never
 }
 
 // StateKind is the namespace of an expiring document.

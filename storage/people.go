@@ -48,12 +48,11 @@ type People interface {
 	// present, or ErrNotFound. It may be disabled.
 	SignInUser(ctx context.Context, identity Identity) (User, error)
 
-	// Unbind removes identities from a user and ends the families that were
-	// signed in with them: all of them, or none where nothing else would let
-	// the user in. Where no identity is left all families of the user end, and
-	// the login sessions, which an identity may have begun; so they do in an
-	// engine that would have to look at too many families. While another identity of the user bears
-	// the same unionid, a sign-in of a removed one leads to the user again.
+	// Unbind removes identities from a user: all of those named, or none where
+	// nothing else would let the user in. All families and login sessions of the
+	// user end, and no grant can be redeemed any more, since any of them may
+	// have come from one of the identities. While another identity of the user
+	// bears the same unionid, a sign-in of a removed one leads to the user again.
 	Unbind(ctx context.Context, in Unbinding) (UnbindVerdict, error)
 
 	// Merge moves everything of one user to another and retires the first:
@@ -93,7 +92,8 @@ type People interface {
 	// be repeated.
 	Withdraw(ctx context.Context, in Withdrawal) (WithdrawResult, error)
 
-	// RevokeClient ends all families of a client with one write.
+	// RevokeClient ends all families of a client with one write; its grants of
+	// before it cannot be redeemed any more.
 	RevokeClient(ctx context.Context, clientID, reason string) error
 }
 
@@ -186,6 +186,7 @@ type Unbinding struct {
 	Identities []Digest
 	All        bool // all that the user has at that moment, in the place of Identities
 	WaysIn
+	Notify []string // clients to tell that the login sessions have ended
 }
 
 // WaysIn are the ways into an account beside a WeChat identity.

@@ -101,6 +101,11 @@ type Store interface {
 	// or empty while next is not "": the listing goes on there.
 	PageFamilies(ctx context.Context, userID, after string, limit int) (families []Family, next string, err error)
 
+	// RecentFamilies returns up to limit families of a user that are live,
+	// newest first. An engine that has looked at very many others returns what
+	// it has found.
+	RecentFamilies(ctx context.Context, userID string, limit int) ([]Family, error)
+
 	// DenyJTI makes CheckAccess refuse the token with this jti until expires.
 	DenyJTI(ctx context.Context, jti string, expires time.Time) error
 

@@ -1,13 +1,11 @@
 package storage
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // Withdrawal is what WeChat says a user took back from one mini-program.
 // Whatever it is, the families that were signed in with the identity end and
-// its session_keys are forgotten.
+// its session_keys are forgotten; with Account all of the user's families end,
+// and the login sessions.
 type Withdrawal struct {
 	AppID        string
 	WeChatOpenID string
@@ -19,6 +17,8 @@ type Withdrawal struct {
 	Account bool
 	Phone   bool          // the user's phone number is forgotten
 	Profile ProfileChange // what takes the place of profile values
+
+	Notify []string // clients to tell where login sessions end
 }
 
 // WithdrawResult is the outcome of Withdraw.
@@ -52,23 +52,30 @@ func (d *Draft) Withdraw(index Digest, in Withdrawal) (WithdrawResult, error) {
 	if err != nil {
 		return WithdrawResult{}, err
 	}
-	res := WithdrawResult{Verdict: WithdrawOK, UserID: user.id}
-	switch {
-	case in.Account && !user.opensWithout([]Digest{index}, WaysIn{Password: true, ExternalID: true}):
-		res.Verdict = WithdrawErased
-		_, err := d.Erase(user.id)
-		return res, err
-	case in.Account:
-		res.Verdict = WithdrawUnbound
-		d.dropPhone(user)
-		err = d.unlink(identity, user)
-	default:
-		err = d.withdrawValues(user, index, in)
+	if in.Account {
+		return d.withdrawAccount(identity, user, in.Notify)
 	}
-	if err != nil {
+	if err := d.withdrawValues(user, index, in); err != nil {
 		return WithdrawResult{}, err
 	}
-	return res, d.endFamiliesOf(user, []Digest{index}, RevokedForWeChat)
+	return WithdrawResult{Verdict: WithdrawOK, UserID: user.id}, d.endFamiliesOf(user, index, in.Notify)
+}
+
+// withdrawAccount drafts what follows from a WeChat account that is gone.
+func (d *Draft) withdrawAccount(identity *draftIdentity, user *draftUser, notify []string) (WithdrawResult, error) {
+	res := WithdrawResult{Verdict: WithdrawUnbound, UserID: user.id}
+	if !user.opensWithout([]Digest{identity.index}, WaysIn{Password: true, ExternalID: true}) {
+		res.Verdict = WithdrawErased
+	}
+	if err := d.endSignIns(user, RevokedForWeChat, notify); err != nil {
+		return WithdrawResult{}, err
+	}
+	if res.Verdict == WithdrawErased {
+		_, err := d.Erase(user.id)
+		return res, err
+	}
+	d.dropPhone(user)
+	return res, d.unlink(identity, user)
 }
 
 func (d *Draft) withdrawValues(user *draftUser, index Digest, in Withdrawal) error {
@@ -93,21 +100,20 @@ func (d *Draft) dropPhone(user *draftUser) {
 	user.Phone, user.PhoneVerifiedAt, user.changed = Handle{}, time.Time{}, true
 }
 
-// endFamiliesOf drafts the end of the families that were signed in with one of
-// the identities; of all that the user has, where these are more than an
-// operation looks at.
-func (d *Draft) endFamiliesOf(user *draftUser, identities []Digest, reason string) error {
+// endFamiliesOf drafts the end of the families that were signed in with an
+// identity; of all that the user has, where these are more than an operation
+// looks at.
+func (d *Draft) endFamiliesOf(user *draftUser, identity Digest, notify []string) error {
 	live, complete, err := d.liveFamilies(user.id)
 	if err != nil {
 		return err
 	}
 	if !complete {
-		user.changed = true
-		return user.EndFamilies(d.now, reason)
+		return d.endSignIns(user, RevokedForWeChat, notify)
 	}
 	for _, f := range live {
-		if slices.Contains(identities, f.Identity) {
-			f.RevokedAt, f.RevokedFor = d.now, reason
+		if f.Identity == identity {
+			f.RevokedAt, f.RevokedFor = d.now, RevokedForWeChat
 			d.families = append(d.families, f)
 		}
 	}

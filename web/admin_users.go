@@ -170,6 +170,11 @@ func (s *Server) setUserPassword(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return refusePeople(w, err)
 	}
+	// Whoever has a session by the old password is to lose it, and the clients
+	// are told while it is known who they are.
+	if err := s.Provider.EndLogins(r.Context(), user.ID); err != nil {
+		return err
+	}
 	if err := s.People.SetPassword(r.Context(), user, secret.New(in.Password)); err != nil {
 		return refusePeople(w, err)
 	}

@@ -2,8 +2,6 @@ package main
 
 import (
 	"net/http"
-	"strings"
-	"sync/atomic"
 	"testing"
 )
 
@@ -86,25 +84,9 @@ func TestInteractionLeadsToOneAnswer(t *testing.T) {
 
 	v = consent()
 	form, _ := v.form("/allow")
-	var codes, refusals atomic.Int64
-	var failed failures
-	parallel(10, func(int) {
-		out, err := b.tryTrip(http.MethodPost, s.Issuer+form.action, form.fields)
-		switch {
-		case err != nil:
-			failed.add(err.Error())
-		case out.Status == http.StatusSeeOther && strings.Contains(out.Header.Get("Location"), "code="):
-			codes.Add(1)
-		case out.Status == http.StatusBadRequest:
-			refusals.Add(1)
-		default:
-			failed.add(out.String())
-		}
+	oneCode(t, "pressing a button", 10, func() (answer, error) {
+		return b.tryTrip(http.MethodPost, s.Issuer+form.action, form.fields)
 	})
-	failed.report(t, "ten times /allow")
-	if codes.Load() != 1 || refusals.Load() != 9 {
-		t.Errorf("%d codes, %d refusals", codes.Load(), refusals.Load())
-	}
 }
 
 // TestHEADUsesNothingUp: looking at an address issues no code.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -198,4 +199,29 @@ func verified(s *testServer, p party, idToken string) map[string]any {
 		s.t.Fatal(err)
 	}
 	return out
+}
+
+// oneCode sends the same request n times at once: one of them gets a code, and
+// the others an error page.
+func oneCode(t *testing.T, what string, n int, send func() (answer, error)) {
+	t.Helper()
+	var codes, refusals atomic.Int64
+	var failed failures
+	parallel(n, func(int) {
+		out, err := send()
+		switch {
+		case err != nil:
+			failed.add(err.Error())
+		case out.Status == http.StatusSeeOther && strings.Contains(out.Header.Get("Location"), "code="):
+			codes.Add(1)
+		case out.Status == http.StatusBadRequest:
+			refusals.Add(1)
+		default:
+			failed.add(out.String())
+		}
+	})
+	failed.report(t, what)
+	if codes.Load() != 1 || refusals.Load() != int64(n-1) {
+		t.Errorf("%s %d times at once: %d codes, %d refusals", what, n, codes.Load(), refusals.Load())
+	}
 }

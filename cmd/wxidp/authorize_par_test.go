@@ -3,7 +3,6 @@ package main
 import (
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 )
 
@@ -62,25 +61,9 @@ func TestPushedRequests(t *testing.T) {
 
 	// A browser that opens it many times at once gets one code.
 	uri = shopWeb.push(s).str("request_uri")
-	var codes, errors atomic.Int64
-	var failed failures
-	parallel(20, func(int) {
-		out, err := b.tryTrip(http.MethodGet, s.Issuer+"/oauth2/authorize?"+pairs("client_id", shopWeb.id, "request_uri", uri).Encode(), nil)
-		switch {
-		case err != nil:
-			failed.add(err.Error())
-		case out.Status == http.StatusSeeOther && strings.Contains(out.Header.Get("Location"), "code="):
-			codes.Add(1)
-		case out.Status == http.StatusBadRequest:
-			errors.Add(1)
-		default:
-			failed.add(out.String())
-		}
+	oneCode(t, "opening a request_uri", 20, func() (answer, error) {
+		return b.tryTrip(http.MethodGet, s.Issuer+"/oauth2/authorize?"+pairs("client_id", shopWeb.id, "request_uri", uri).Encode(), nil)
 	})
-	failed.report(t, "opening one request_uri")
-	if codes.Load() != 1 || errors.Load() != 19 {
-		t.Errorf("%d codes, %d errors", codes.Load(), errors.Load())
-	}
 }
 
 // TestPushedRequestFaults: what is wrong with a request is said when it is

@@ -120,8 +120,11 @@ func TestEventAccountCancelled(t *testing.T) {
 		t.Fatal(two, err)
 	}
 	wantEvent(s, "carol", "user_authorization_cancellation", "", "identity_removed")
-	if s.Active(one.str("access_token")) || !s.Active(two.str("access_token")) {
-		t.Error("the sign-ins of another app ended, or those of this one did not")
+	if s.Active(one.str("access_token")) || s.Active(two.str("access_token")) {
+		t.Error("a sign-in of the user goes on")
+	}
+	if again, err := s.signIn("shop-mini-2", testApp2, "carol", phone()); err != nil || claims(t, again.str("access_token"))["sub"] != claims(t, one.str("access_token"))["sub"] {
+		t.Errorf("the other app: %v, %v", again, err)
 	}
 }
 

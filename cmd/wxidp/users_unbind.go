@@ -109,7 +109,7 @@ func unboundText(out *web.UnbindUserResponse) string {
 	if len(out.AppIDs) == 0 {
 		return out.ID + " has no WeChat account.\n"
 	}
-	text := fmt.Sprintf("Removed %d WeChat account(s) from %s, in %s; what was signed in with them has ended. %d left.\n",
+	text := fmt.Sprintf("Removed %d WeChat account(s) from %s, in %s; the user's sign-ins have ended. %d left.\n",
 		len(out.AppIDs), out.ID, printable(strings.Join(out.AppIDs, ", ")), out.Identities)
 	if len(out.LeadBack) > 0 {
 		text += fmt.Sprintf("By a unionid that is left, the next sign-in in %s is this user again; --all removes every WeChat account.\n",

@@ -107,8 +107,8 @@ func TestThreat23StrangerPutOut(t *testing.T) {
 	checkLogLines(t, s.Logs.String())
 }
 
-// TestThreat72OperatorUnbinds: what is unbound is over with the next request,
-// what stays goes on.
+// TestThreat72OperatorUnbinds: what the user is signed in to is over with the
+// next request; what stays bound signs in anew.
 func TestThreat72OperatorUnbinds(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, manyPhones(), withoutUnionIDs)
@@ -131,7 +131,11 @@ func TestThreat72OperatorUnbinds(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 	dead(s, "unbound", first)
-	signedIn(s, "the other app", second)
+	dead(s, "the other app", second)
+	second = s.Token(pairs("grant_type", "wechat_jscode", "client_id", "shop-mini-2", "js_code", s.Code(testApp2, "ming"), "scope", "openid profile"), phone())
+	if sub(t, second) != account {
+		t.Errorf("the other app: %v", second)
+	}
 	if sub(t, signIn(s, "ming")) == account {
 		t.Error("the WeChat account still leads to the user")
 	}

@@ -118,7 +118,8 @@ func (p *parts) gatherPeople(c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	p.events = accounts.NewEvents(p.store, p.defaults, p.log)
+	notified := func() []string { return p.provider.NotifiedClients() } // the provider is made later
+	p.events = accounts.NewEvents(p.store, p.defaults, notified, p.log)
 	setReceivers, err := p.events.Prepare(messagePushes(c))
 	if err != nil {
 		return err
@@ -220,6 +221,7 @@ func (p *parts) people() *accounts.Directory {
 			}
 			return "", false
 		},
+		Notified: p.provider.NotifiedClients,
 	}
 }
 

@@ -102,8 +102,13 @@ async function all(ask, want) {
 const invalid = '401 invalid_token';
 const insufficient = '403 insufficient_scope orders.read';
 
-test('an issuer that is out of order is not the fault of a token', async () => {
+test('an issuer that is out of order is not the fault of a token', async (t) => {
+  t.after(async () => {
+    forger.up = true;
+    await sleep(betweenFetches + 500);
+  });
   forger.up = false;
+  const often = {};
   for (const example of examples) {
     const token = await forger.sign(forger.parts(example.name, audience));
     for (let i = 0; i < 20; i++) {
@@ -112,10 +117,10 @@ test('an issuer that is out of order is not the fault of a token', async () => {
       assert.equal(await verdict(response), '503', example.name);
     }
     assert.equal(await verdict(await example.getForged('/me')), '401', example.name);
-    assert.ok(forger.fetches.get(example.name) <= 4, `${example.name} asked ${forger.fetches.get(example.name)} times`);
+    const fetches = forger.fetches.get(example.name);
+    if (fetches > 4) often[example.name] = fetches; // two in a window, and two of them
   }
-  forger.up = true;
-  await sleep(betweenFetches + 500);
+  assert.deepEqual(often, {});
 });
 
 test('tokens of wxidp', async (t) => {
@@ -280,17 +285,19 @@ test('tokens that wxidp never makes', async (t) => {
 });
 
 test('a flood of unknown keys does not become a flood of requests', async () => {
-  const floods = 100;
+  const flood = 100;
+  const often = {};
   for (const { name, getForged } of examples) {
     const before = forger.fetches.get(name);
     const begin = performance.now();
-    const answers = await Promise.all(Array.from({ length: floods }, async () =>
+    const answers = await Promise.all(Array.from({ length: flood }, async () =>
       verdict(await getForged('/me', await forger.sign(forger.parts(name, audience, { header: { kid: randomUUID() } }), 'ES256')))));
     const windows = 1 + Math.ceil((performance.now() - begin) / betweenFetches);
     assert.deepEqual([...new Set(answers)], [invalid], name);
     const fetches = forger.fetches.get(name) - before;
-    assert.ok(fetches <= 2 * windows, `${name} asked ${fetches} times`);
+    if (fetches > 2 * windows) often[name] = fetches;
   }
+  assert.deepEqual(often, {});
 });
 
 test('a key that is withdrawn is good no more, once the keys were fetched', async () => {

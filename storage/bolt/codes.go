@@ -79,7 +79,10 @@ func getRedeemParties(tx txn, code *storage.CodeRecord) (p storage.RedeemParties
 	if p.User, err = getUserState(tx, g.UserID); err != nil {
 		return p, err
 	}
-	if p.Client, err = getClient(tx, g.ClientID); err != nil || g.LoginID.IsZero() {
+	if p.Client, err = getClient(tx, g.ClientID); err != nil {
+		return p, err
+	}
+	if p.ConsentRevokedAt, err = storage.ConsentRevokedAt(tx.Bucket(bucketConsents).Get([]byte(g.UserID)), g.ClientID); err != nil || g.LoginID.IsZero() {
 		return p, err
 	}
 	login, found, err := getLogin(tx, g.LoginID)
@@ -160,10 +163,11 @@ func (s *Store) Consents(ctx context.Context, userID string) (list []storage.Con
 }
 
 // RevokeConsent forgets what a user has agreed to for a client and ends the
-// user's families there. As Unbind it looks at no more than maxScan rows.
-func (s *Store) RevokeConsent(ctx context.Context, userID, clientID string) (found bool, err error) {
+// user's families there. It looks at no more than maxScan rows; in a larger
+// file all families of the user end.
+func (s *Store) RevokeConsent(ctx context.Context, userID, clientID string, notify []string) (found bool, err error) {
 	err = s.edit(ctx, func(d *storage.Draft) (err error) {
-		found, err = d.RevokeConsent(userID, clientID)
+		found, err = d.RevokeConsent(userID, clientID, notify)
 		return err
 	})
 	return found && err == nil, err

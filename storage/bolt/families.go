@@ -165,9 +165,7 @@ func scanFamilies(tx txn, userID, after string, start storage.FamilyID, limit in
 		shard, m := userShard(userID)
 		bucket, prefix, mark = tx.Bucket(bucketByUser), []byte{shard}, m
 	}
-	seen := seenParties{
-		users: map[string]storage.UserState{}, clients: map[string]storage.ClientState{}, logins: map[storage.LoginID]storage.LoginState{},
-	}
+	seen := newSeenParties()
 	cursor := bucket.Cursor()
 	from := append(bytes.Clone(prefix), start[:]...)
 	key, value := cursor.Seek(from)
@@ -203,6 +201,12 @@ type seenParties struct {
 	users   map[string]storage.UserState
 	clients map[string]storage.ClientState
 	logins  map[storage.LoginID]storage.LoginState
+}
+
+func newSeenParties() seenParties {
+	return seenParties{
+		users: map[string]storage.UserState{}, clients: map[string]storage.ClientState{}, logins: map[storage.LoginID]storage.LoginState{},
+	}
 }
 
 // family returns a family as a caller should see it.

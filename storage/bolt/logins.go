@@ -157,9 +157,12 @@ func (r peopleRows) LoginRow(id storage.LoginID) ([]byte, error) {
 
 // Logins looks at no more than maxScan rows.
 func (r peopleRows) Logins(userID string, limit int) (logins []storage.LoginRecord, err error) {
-	_, _, err = scanLogins(r.txn, userID, false, storage.LoginID{}, func(login *storage.LoginRecord) (enough bool) {
-		logins = append(logins, *login)
-		return len(logins) == limit
+	err = eachNewest(r.txn, bucketLoginsByUser, userID, maxScan, func(id storage.FamilyID) (enough bool, err error) {
+		login, found, err := getLogin(r.txn, storage.LoginID(id))
+		if found && login.UserID == userID {
+			logins = append(logins, login)
+		}
+		return len(logins) == limit, err
 	})
 	return logins, err
 }

@@ -207,8 +207,7 @@ func (s *Store) SignInUser(ctx context.Context, who storage.Identity) (storage.U
 }
 
 // Unbind removes identities from a user, unless they are the last way in. It
-// looks at no more than maxScan rows for the families that were signed in with
-// them; in a larger file all families of the user end.
+// looks at no more than maxScan rows for login sessions whose clients are told.
 func (s *Store) Unbind(ctx context.Context, in storage.Unbinding) (verdict storage.UnbindVerdict, err error) {
 	err = s.edit(ctx, func(d *storage.Draft) (err error) {
 		verdict, err = d.Unbind(in)
@@ -310,8 +309,8 @@ func (s *Store) PutSessionKey(ctx context.Context, identity storage.Digest, key 
 	return s.edit(ctx, func(d *storage.Draft) error { return d.PutSessionKey(identity, key, lifetime) })
 }
 
-// Withdraw records what WeChat says a user took back from an app. As Unbind it
-// looks at no more than maxScan rows for families.
+// Withdraw records what WeChat says a user took back from an app. It looks at
+// no more than maxScan rows for families; in a larger file all of the user end.
 func (s *Store) Withdraw(ctx context.Context, in storage.Withdrawal) (res storage.WithdrawResult, err error) {
 	index := s.vault.OpenIDIndex(in.AppID, in.WeChatOpenID)
 	err = s.edit(ctx, func(d *storage.Draft) (err error) {

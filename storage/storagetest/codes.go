@@ -51,6 +51,16 @@ func redemption(code string, grant storage.Grant) storage.Redemption {
 	}
 }
 
+// undated returns a grant of IssueCode without the time of that.
+func (s *suite) undated(g storage.Grant) storage.Grant {
+	s.Helper()
+	if g.IssuedAt.IsZero() || g.IssuedAt.After(time.Now()) {
+		s.Errorf("issued at %v", g.IssuedAt)
+	}
+	g.IssuedAt = time.Time{}
+	return g
+}
+
 func (s *suite) redeem(in storage.Redemption) storage.RedeemResult {
 	s.Helper()
 	res, err := s.store.Redeem(s.Context(), in)
@@ -90,7 +100,7 @@ func (s *suite) redeemOK() {
 	if n := s.store.Stats().Commits - commits; n != 1 {
 		s.Errorf("%d commits", n)
 	}
-	if !reflect.DeepEqual(res.Grant, grant) {
+	if !reflect.DeepEqual(s.undated(res.Grant), grant) {
 		s.Errorf("grant %+v, want %+v", res.Grant, grant)
 	}
 	f := res.Family
@@ -171,11 +181,11 @@ func (s *suite) redeemWrong() {
 		wrong := right
 		c.spoil(&wrong)
 		res := s.wantRedeem(wrong, c.want)
-		if !reflect.DeepEqual(res.Grant, grant) || !res.Family.ID.IsZero() {
+		if !reflect.DeepEqual(s.undated(res.Grant), grant) || !res.Family.ID.IsZero() {
 			s.Errorf("%s: %+v", name, res)
 		}
 		// The right client comes too late, and there is nothing to end.
-		if res := s.wantRedeem(right, storage.RedeemUsed); !reflect.DeepEqual(res.Grant, grant) || !res.Family.ID.IsZero() {
+		if res := s.wantRedeem(right, storage.RedeemUsed); !reflect.DeepEqual(s.undated(res.Grant), grant) || !res.Family.ID.IsZero() {
 			s.Errorf("%s: then %+v", name, res)
 		}
 	}
@@ -232,7 +242,7 @@ func (s *suite) redeemReplay() {
 	again := in
 	again.Challenge, again.RedirectURI = "", "" // what else is wrong does not matter
 	res := s.wantRedeem(again, storage.RedeemUsed)
-	if res.Family.ID != f.ID || res.Family.RevokedFor != storage.RevokedForCodeReuse || !reflect.DeepEqual(res.Grant, grant) {
+	if res.Family.ID != f.ID || res.Family.RevokedFor != storage.RevokedForCodeReuse || !reflect.DeepEqual(s.undated(res.Grant), grant) {
 		s.Errorf("%+v", res)
 	}
 	s.wantAccess(f.ID, "", storage.AccessFamilyRevoked)
@@ -301,6 +311,24 @@ func (s *suite) participants() {
 	want(mini[1], mini[2]) // or else the oldest
 	s.endLogin(login.ID, true)
 	s.wantAccess(web, "", storage.AccessFamilyRevoked) // forgotten or not
+}
+
+// toldParticipants: who was told of the end of a sign-in is not told again at
+// the end of the login session, and everybody else is.
+func (s *suite) toldParticipants() {
+	login := s.login(s.account("ming"), "a")
+	ended, first, second := s.redeemed(s.grant(login)), s.redeemed(s.grant(login)), s.redeemed(s.grantTo(login, otherClient))
+	told := []storage.LogoutNotice{{ClientID: clientID, UserID: ended.UserID, FamilyID: ended.ID}}
+	s.must(s.store.QueueLogouts(s.Context(), told))
+	if got := s.wantLogin("a", login.ID).Participants; !slices.Equal(got, []storage.Participant{
+		{ClientID: clientID, FamilyID: first.ID}, {ClientID: otherClient, FamilyID: second.ID},
+	}) {
+		s.Errorf("participants %+v", got)
+	}
+	s.endLogin(login.ID, true, clientID, otherClient)
+	s.wantDue(ended, first, second) // each once
+	s.must(s.store.QueueLogouts(s.Context(), []storage.LogoutNotice{{ClientID: clientID, UserID: first.UserID, FamilyID: first.ID}}))
+	s.wantLogin("a", storage.LoginID{}) // one that ended stays so
 }
 
 // Threat 10: of parallel redemptions one succeeds.

@@ -66,7 +66,7 @@ func (s *suite) consents() {
 	of := s.redeemed(s.grantTo(s.login(li, "b"), otherClient))
 	revoke := func(userID, client string, want bool) {
 		s.Helper()
-		if found, err := s.store.RevokeConsent(s.Context(), userID, client); err != nil || found != want {
+		if found, err := s.store.RevokeConsent(s.Context(), userID, client, nil); err != nil || found != want {
 			s.Fatalf("RevokeConsent = %v, %v", found, err)
 		}
 	}

@@ -266,14 +266,15 @@ func (s *suite) calls(ctx context.Context, f storage.Family) map[string]func() e
 			_, err := st.Redeem(ctx, storage.Redemption{Code: digest("c"), Grant: &storage.Grant{UserID: f.UserID}})
 			return err
 		},
-		"Consents":      func() error { _, err := st.Consents(ctx, f.UserID); return err },
-		"RevokeConsent": func() error { _, err := st.RevokeConsent(ctx, f.UserID, clientID); return err },
-		"PutState":      func() error { _, err := st.PutState(ctx, storage.StateTicket, digest("k"), nil, long); return err },
-		"State":         func() error { _, err := st.State(ctx, storage.StateTicket, digest("k")); return err },
-		"SwapState":     func() error { _, err := st.SwapState(ctx, storage.StateTicket, digest("k"), 1, nil); return err },
-		"DueLogouts":    func() error { _, err := st.DueLogouts(ctx, 1); return err },
-		"SettleLogouts": func() error { return st.SettleLogouts(ctx, nil) },
-		"QueueLogouts":  func() error { return st.QueueLogouts(ctx, make([]storage.LogoutNotice, 1)) },
+		"Consents":       func() error { _, err := st.Consents(ctx, f.UserID); return err },
+		"RecentFamilies": func() error { _, err := st.RecentFamilies(ctx, f.UserID, 1); return err },
+		"RevokeConsent":  func() error { _, err := st.RevokeConsent(ctx, f.UserID, clientID, nil); return err },
+		"PutState":       func() error { _, err := st.PutState(ctx, storage.StateTicket, digest("k"), nil, long); return err },
+		"State":          func() error { _, err := st.State(ctx, storage.StateTicket, digest("k")); return err },
+		"SwapState":      func() error { _, err := st.SwapState(ctx, storage.StateTicket, digest("k"), 1, nil); return err },
+		"DueLogouts":     func() error { _, err := st.DueLogouts(ctx, 1); return err },
+		"SettleLogouts":  func() error { return st.SettleLogouts(ctx, nil) },
+		"QueueLogouts":   func() error { return st.QueueLogouts(ctx, make([]storage.LogoutNotice, 1)) },
 	}
 }
 

@@ -42,8 +42,9 @@ func (s *suite) unbind() {
 		s.wantRotate(f.ID, 0, long, storage.RotateRevoked)
 		s.wantAccess(f.ID, "", storage.AccessFamilyRevoked)
 	}
-	s.wantRotate(other.Family.ID, 0, long, storage.RotateOK) // signed in with another identity
+	s.wantRotate(other.Family.ID, 0, long, storage.RotateRevoked) // signed in with another identity, and ends all the same
 	s.wantIdentities(one.UserID, "o2")
+	other = s.wantOK(union(otherApp, "o2", platform, "u1"))
 	unbind(one.UserID, one.Family, storage.UnbindMissing)
 	unbind(one.UserID, other.Family, storage.UnbindLastWayIn)
 	if again := s.wantOK(union("wx3333333333333333", "o3", platform, "u1")); again.UserID != one.UserID {

@@ -101,11 +101,15 @@ func (s *suite) withdrawAccount() {
 	if next := s.wantOK(phone(inApp(appID, "o-d"), numberA, true)); next.UserID == left.UserID {
 		s.Errorf("%+v", next)
 	}
-	// Another identity is another way in, and its sign-ins go on.
+	// Another identity is another way in, but its sign-ins end.
 	a, b := s.wantOK(union(appID, "o2", platform, "u2")), s.wantOK(union(otherApp, "o3", platform, "u2"))
 	s.wantWithdrawn(gone(appID, "o2"), a.UserID, storage.WithdrawUnbound)
 	s.wantAccess(a.Family.ID, "", storage.AccessFamilyRevoked)
-	s.wantAccess(b.Family.ID, "", storage.AccessActive)
+	s.wantAccess(b.Family.ID, "", storage.AccessFamilyRevoked)
+	b = s.wantOK(union(otherApp, "o3", platform, "u2"))
+	if b.UserID != a.UserID {
+		s.Errorf("%+v", b)
+	}
 	s.wantWithdrawn(gone(otherApp, "o3"), a.UserID, storage.WithdrawErased)
 	s.wantRetired(a.UserID, a.Family, b.Family)
 }

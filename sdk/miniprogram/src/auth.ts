@@ -189,7 +189,6 @@ export function createAuth(options: Options): Auth {
   async function send(options: RequestOptions): Promise<Response> {
     const attempt = (token: string): Promise<Response> =>
       call(platform!, 'request', Object.assign({}, options, {
-        complete: undefined,
         header: Object.assign({}, options.header, { Authorization: 'Bearer ' + token }),
       })).catch((cause) => { throw new NetworkError('no_answer', message('no_answer', language, cause), { cause }) })
 

@@ -33,7 +33,7 @@ export function call<T = any>(platform: Platform, name: keyof Platform, options:
       clearTimeout(timer)
       settle(result)
     }
-    const promise = platform[name](Object.assign({}, options, { success: end(resolve), fail: end(reject) }) as any) as any
+    const promise = platform[name](Object.assign({}, options, { success: end(resolve), fail: end(reject), complete() {} }) as any) as any
     // Taro rejects a promise as well, which nobody else would catch
     if (promise && promise.catch) promise.catch(() => {})
   })

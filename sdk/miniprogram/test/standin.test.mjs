@@ -1,6 +1,7 @@
 // The promises against the stand-in, and those that need to own time.
 
 import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
 import { test } from 'node:test'
 import { Phone, faults } from './phone.mjs'
 import { StandIn } from './standin.mjs'
@@ -54,4 +55,26 @@ alone('the oldest refresh token is sent no later than the server takes it', asyn
   })
   await auth.getToken()
   assert.deepEqual(phone.calls, [1, 1, 2])
+})
+
+/** The fenced blocks of a document, without comments, which are translated. */
+const blocks = async (name) => [...(await readFile(new URL(`../${name}`, import.meta.url), 'utf8')).matchAll(/^```\w+\n([^]*?)^```$/gm)].map(([, code]) => code.replace(/\/\/ .*/g, ''))
+
+const examples = await blocks('README.md')
+
+test('both READMEs have the same code', async () => {
+  assert.deepEqual(await blocks('README.zh-CN.md'), examples)
+})
+
+alone('the page of the README approves a scan', async (phone) => {
+  const code = examples.find((block) => block.includes('approveScan'))
+  let page
+  new Function('auth', 'Page', code)(phone.launch({ scope: 'openid device.approve' }), (options) => { page = options })
+  let shown
+  page.setData = (data) => { shown = data }
+  const screen = await world.screen()
+  await page.onLoad({ q: encodeURIComponent(screen.ticket) })
+  assert.deepEqual([shown.client, shown.choices.length, shown.numberEntry], ['小店电视版', 3, false])
+  await page.approve({ currentTarget: { dataset: { number: screen.number } } })
+  assert.equal(await screen.state(), 'approved')
 })

@@ -81,6 +81,7 @@ export function suite(world) {
     await phone.launch().silentLogin()
     await stored()
     await phone.launch({ scope: 'openid phone' }).silentLogin()
+    await stored()
     assert.deepEqual(phone.calls, [2, 2, 0])
     assert.equal(phone.stored.size, 1)
   })
@@ -384,6 +385,7 @@ export function suite(world) {
       phone.ahead = offset
       const auth = phone.launch()
       await times(3, () => get(auth))
+      await stored()
       await phone.launch().silentLogin()
     await stored()
       assert.deepEqual(phone.calls, [1, 1, 0])
@@ -426,6 +428,7 @@ export function suite(world) {
     const bound = (await get(auth)).data.sub
     assert.notEqual(bound, bare)
     assert.deepEqual(phone.calls, [3, 3, 0])
+    await stored()
     phone.stored.clear()
     assert.equal((await get(phone.launch())).data.sub, bound)
   })

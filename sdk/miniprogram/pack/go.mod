@@ -1,0 +1,2 @@
+// No Go here: this keeps `go ./...` out of node_modules.
+module ignored
