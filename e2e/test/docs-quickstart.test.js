@@ -3,7 +3,6 @@
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -77,8 +76,6 @@ for (const language of ['', '.zh-CN']) {
 
   test(`${document}: the SDK in a mini-program`, async (t) => {
     const dir = await copyOf(t, 'examples/miniprogram-demo', 'sdk/miniprogram');
-    const tools = join(root, 'sdk/miniprogram/node_modules');
-    if (existsSync(tools)) await symlink(tools, join(dir, 'sdk/miniprogram/node_modules'));
     const [script] = await blocks(document, 'demo');
     try {
       await run('/bin/sh', ['-e', '-c', script], { cwd: dir, timeout: 300_000 });
