@@ -86,7 +86,7 @@ alone('the page of the README approves a scan', async (phone) => {
   let page
   new Function('auth', 'Page', code)(phone.launch({ scope: 'openid device.approve' }), (options) => { page = options })
   let shown
-  page.setData = (data) => { shown = data }
+  page.setData = (data) => { shown = data.asks }
   const screen = await world.screen()
   await page.onLoad({ q: encodeURIComponent(screen.ticket) })
   assert.deepEqual([shown.client, shown.choices.length, shown.numberEntry], ['小店电视版', 3, false])
