@@ -26,6 +26,7 @@ function encode(method, data, type) {
 export class MiniProgram {
   toasts = [];
   statuses = []; // [path, status] of each request that was answered
+  removed = []; // saved files
   online = true;
   #root;
   #app;
@@ -91,7 +92,10 @@ export class MiniProgram {
 
   /** Waits until nothing that was begun is under way. */
   async settled() {
-    while (this.#pending.size > 0) await Promise.all(this.#pending);
+    do {
+      await Promise.all(this.#pending);
+      await new Promise((turn) => { setImmediate(turn); }); // what a callback began that nobody waits for
+    } while (this.#pending.size > 0);
   }
 
   #open(path, query) {
@@ -203,6 +207,7 @@ export class MiniProgram {
     getAccountInfoSync: () => ({ miniProgram: { envVersion: this.envVersion ?? 'develop' } }),
     getFileSystemManager: () => ({
       saveFile: ({ tempFilePath, ...options }) => this.#answer(options, async () => ({ savedFilePath: tempFilePath.replace('tmp', 'store') })),
+      removeSavedFile: ({ filePath }) => { this.removed.push(filePath); },
     }),
     scanCode: (options) => this.#answer(options, () => this.scan()),
     navigateTo: ({ url }) => this.#open(...this.#target(url)),

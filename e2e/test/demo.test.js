@@ -127,7 +127,9 @@ test('binds an account; from then on sign-ins lead to it silently', { skip: miss
   await phone.tap('绑定并登录', { username, password: 'wrong' });
   assert.match(phone.text, /用户名或密码不对/);
   await phone.tap('绑定并登录', { username, password });
-  assert.equal(phone.page.route, 'pages/index/index');
+  assert.equal(phone.page.route, 'pages/profile/profile');
+  assert.match(phone.text, /账号 *ming/);
+  await phone.back();
   assert.match(phone.text, /ming.*tea/);
 
   const other = phoneOf('ming'); // nothing is stored on it
@@ -163,6 +165,40 @@ test('a client that lets nobody in without an account leads to binding', { skip:
   assert.match(phone.text, /tea/);
 });
 
+test('a screen that is scanned before an account is bound is asked about afterwards', { skip: missing }, async (t) => {
+  const server = await startServe({ config: `scan: { appid: ${appID} }
+clients:
+  - client_id: shop-mini
+    type: public
+    wechat_appid: ${appID}
+    auto_create: false
+    grant_types: [wechat_jscode, refresh_token]
+    id_token_signed_response_alg: ES256
+    scopes: [openid, device.approve]
+    audience: [${audience}]
+  - client_id: shop-tv
+    name: 小店电视版
+    type: public
+    grant_types: ["${deviceGrant}"]
+    id_token_signed_response_alg: ES256
+    scopes: [openid]
+` });
+  t.after(() => server.stop());
+  const { username } = await newPerson(server, 'ming');
+  const config = { issuer: server.issuer, scope: 'openid device.approve', simulator: null };
+  const phone = new MiniProgram(folder, { login: () => server.login('ming'), config });
+  const device = await askForCode(server);
+  await phone.launch('pages/scan/scan', `scene=${device.user_code}`);
+  assert.equal(phone.page.route, 'pages/bind/bind');
+  await phone.back(); // changed their mind: it asks no more
+  assert.match(phone.text, /请先绑定账号/);
+  await phone.tap('继续', { code: device.user_code });
+  await phone.tap('绑定并登录', { username, password });
+  assert.equal(phone.page.route, 'pages/scan/scan');
+  await phone.tap(ending(device));
+  assert.ok((await poll(server, device)).access_token);
+});
+
 test('takes the phone number by the button', { skip: missing }, async () => {
   const phone = phoneOf('bob');
   await phone.launch();
@@ -182,6 +218,10 @@ test('keeps the picture on the phone, for this user only', { skip: missing }, as
   const pictures = () => phone.screen.all(({ tag }) => tag === 'image').map(({ attributes }) => attributes.src);
   await phone.tell('chooseavatar', { avatarUrl: 'http://tmp/1.jpg' });
   assert.deepEqual(pictures(), ['http://store/1.jpg']);
+  assert.deepEqual(phone.removed, []);
+  await phone.tell('chooseavatar', { avatarUrl: 'http://tmp/2.jpg' });
+  assert.deepEqual(phone.removed, ['http://store/1.jpg']);
+  await phone.tell('chooseavatar', { avatarUrl: 'http://tmp/1.jpg' });
   await phone.back();
   assert.deepEqual(pictures(), ['http://store/1.jpg']);
   phone.login = () => dev.login('dora');
@@ -191,15 +231,11 @@ test('keeps the picture on the phone, for this user only', { skip: missing }, as
   assert.ok(!pictures().includes('http://store/1.jpg'));
 });
 
-test('saves the nickname', { skip: missing }, async (t) => {
+test('saves the nickname', { skip: missing }, async () => {
   const phone = phoneOf('carol');
   await phone.launch();
   await phone.tap('微信用户');
   await phone.tap('保存', { nickname: ' 小红 ' });
-  if (phone.statuses.some(([path, status]) => path === '/account' && status === 405)) {
-    t.skip('SKIPPED: this server changes profiles by PATCH only, which no mini-program can send');
-    return;
-  }
   assert.deepEqual(phone.toasts, ['已保存']);
   await phone.back();
   assert.match(phone.text, /小红/);
@@ -274,6 +310,50 @@ test('a code is typed, a mini-program code scanned, and an unknown one refused',
   assert.match(phone.text, /小店电视版/);
 });
 
+test('leaving takes nothing back that was approved, and refuses what was not shown yet', { skip: missing }, async () => {
+  const phone = phoneOf('alice');
+  await phone.launch();
+  const approved = await askForCode(dev);
+  await phone.tap('扫码登录');
+  await phone.tap('继续', { code: approved.user_code });
+  const { page } = phone;
+  const approving = page.choose({ currentTarget: { dataset: { number: ending(approved) } } });
+  await phone.back();
+  await approving;
+  assert.ok((await poll(dev, approved)).access_token);
+
+  const unseen = await askForCode(dev);
+  await phone.tap('扫码登录');
+  const opening = phone.page.typed({ detail: { value: { code: unseen.user_code } } });
+  await phone.back();
+  await opening;
+  await phone.settled();
+  assert.equal((await poll(dev, unseen)).error, 'access_denied');
+});
+
+test('who scans after a sign-out is signed in again', { skip: missing }, async () => {
+  const phone = phoneOf('frank');
+  await phone.launch();
+  await phone.tap('微信用户');
+  await phone.tap('退出登录');
+  assert.match(phone.text, /请先登录/);
+  const device = await askForCode(dev);
+  phone.context.wx.navigateTo({ url: `/pages/scan/scan?scene=${device.user_code}` });
+  await phone.settled();
+  assert.match(phone.text, /小店电视版/);
+});
+
+test('the profile is tried again by a tap', { skip: missing }, async () => {
+  const phone = phoneOf('grace');
+  await phone.launch();
+  phone.online = false;
+  await phone.tap('微信用户');
+  assert.match(phone.text, /网络不太好/);
+  phone.online = true;
+  await phone.tap('重试');
+  assert.match(phone.text, /退出登录/);
+});
+
 test('lost on the way, the answer to a screen can be given again', { skip: missing }, async () => {
   const phone = phoneOf('alice');
   const device = await askForCode(dev);
@@ -332,6 +412,9 @@ test('its files fit together', async () => {
   for (const name of named) assert.ok(theme.light[name], name);
   const project = await json('project.config.json');
   assert.ok(existsSync(join(demo, project.miniprogramRoot, 'app.json')));
+  const [npm] = project.setting.packNpmRelationList;
+  assert.ok(existsSync(join(demo, npm.packageJsonPath)));
+  assert.equal(join(demo, npm.miniprogramNpmDistDir), join(demo, project.miniprogramRoot));
 });
 
 // It asks WeChat's servers only for the limits of an appid, which are given here.

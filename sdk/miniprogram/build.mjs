@@ -7,7 +7,7 @@ import { build } from 'esbuild'
 process.chdir(import.meta.dirname)
 for (const folder of ['lib', 'esm', 'miniprogram_dist']) rmSync(folder, { recursive: true, force: true })
 
-execFileSync('node_modules/.bin/tsc', { stdio: 'inherit' })
+execFileSync(process.execPath, ['node_modules/typescript/bin/tsc'], { stdio: 'inherit' })
 const common = { entryPoints: ['src/index.ts'], bundle: true, target: 'es2017', charset: 'utf8', platform: 'neutral' }
 await build({ ...common, format: 'cjs', outfile: 'lib/index.js' })
 await build({ ...common, format: 'esm', outfile: 'esm/index.js' })

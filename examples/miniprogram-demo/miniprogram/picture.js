@@ -12,10 +12,12 @@ function lookOf(user) {
   }
 }
 
-/** Keeps the file that the person chose, which WeChat would throw away soon. */
+/** Keeps the file that the person chose, which WeChat would throw away soon, in the place of the former one. */
 const keepPicture = ({ sub }, tempFilePath) => new Promise((resolve, reject) => wx.getFileSystemManager().saveFile({
   tempFilePath,
   success({ savedFilePath }) {
+    const former = wx.getStorageSync(key)
+    if (former) wx.getFileSystemManager().removeSavedFile({ filePath: former.path })
     wx.setStorageSync(key, { sub, path: savedFilePath })
     resolve()
   },

@@ -80,10 +80,14 @@ declare const wx: Platform | undefined
 const loginTimeout = 10000
 /** A refused silent sign-in is not tried again by itself for so long (ms): WeChat counts calls of wx.login. */
 const refusalHolds = 60000
+/** The same after a fault of the server (ms), and after no valid answer. */
+const faultHolds = 5000
+const lossHolds = 1500
 
 export function createAuth(options: Options): Auth {
   const platform = options.platform || (typeof wx === 'undefined' ? undefined : wx)
   if (!platform) throw new Misconfigured('no_platform', '缺少 platform：wx、uni 或 Taro / platform is missing: wx, uni or Taro')
+  if (!options.issuer) throw new Misconfigured('no_issuer', '缺少 issuer / issuer is missing')
   const { clientId, scope, language = 'zh-CN' } = options
   const issuer = options.issuer.replace(/\/+$/, '')
   const server: Server = { platform, issuer, language }
@@ -93,6 +97,7 @@ export function createAuth(options: Options): Auth {
   let restored = false // whether the store has nothing newer
   let out = false // after a logout
   let logouts = 0
+  let leaving = 0 // logouts that have not forgotten yet
   let silent: Promise<void> | undefined // what all who need a token wait for
   let refused: { error: AuthError; since: number; span: number } | undefined // the last silent sign-in
   let useless: string | undefined // a token that a backend refused though it was new
@@ -153,7 +158,7 @@ export function createAuth(options: Options): Auth {
       try {
         return await obtain('refresh', { grant_type: 'refresh_token', refresh_token: tokens.refresh }, {})
       } catch (error) {
-        if (error.status !== 400) throw error
+        if (error.status !== 400 || error instanceof NetworkError) throw error
         forget()
       }
     }
@@ -168,7 +173,11 @@ export function createAuth(options: Options): Auth {
       (error: AuthError) => {
         silent = undefined
         const wait = error.retryAfter
-        const span = wait !== undefined ? wait * 1000 : error.status! < 500 ? refusalHolds : 0
+        const span =
+          wait !== undefined ? wait * 1000
+          : error instanceof NetworkError ? lossHolds
+          : error.status! >= 500 ? faultHolds
+          : refusalHolds
         refused = { error, since: Date.now(), span }
         emit('error', error)
         throw error
@@ -177,9 +186,9 @@ export function createAuth(options: Options): Auth {
   }
 
   async function getToken(): Promise<string> {
-    if (!out && !good(1)) {
+    if (!out && (leaving || !good(1))) {
       const renewal = renewed()
-      if (good(0.5)) renewal.catch(() => {}) // nobody has to wait for it yet
+      if (!leaving && good(0.5)) renewal.catch(() => {}) // nobody has to wait for it yet
       else await renewal
     }
     if (out || !tokens) throw new LoggedOut('logged_out', message('logged_out', language))
@@ -187,9 +196,11 @@ export function createAuth(options: Options): Auth {
   }
 
   async function send(options: RequestOptions): Promise<Response> {
+    const header = Object.assign({}, options.header)
+    for (const name in header) if (name.toLowerCase() === 'authorization') delete header[name]
     const attempt = (token: string): Promise<Response> =>
       call(platform!, 'request', Object.assign({}, options, {
-        header: Object.assign({}, options.header, { Authorization: 'Bearer ' + token }),
+        header: Object.assign({}, header, { Authorization: 'Bearer ' + token }),
       })).catch((cause) => { throw new NetworkError('no_answer', message('no_answer', language, cause), { cause }) })
 
     const token = await getToken()
@@ -239,11 +250,13 @@ export function createAuth(options: Options): Auth {
     logout() {
       out = true
       logouts++
+      leaving++
       silent = undefined
       return inTurn(async () => {
         const ended = restored ? tokens : await store.load()
         restored = true
         forget()
+        leaving--
         emit('logout')
         if (ended) {
           await post(server, '/oauth2/revoke', { client_id: clientId, token: ended.refresh || ended.access }, {}, () => true)

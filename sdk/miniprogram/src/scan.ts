@@ -41,7 +41,8 @@ export async function scan(server: Server, request: (options: RequestOptions) =>
       timeout: 10000,
       data: encode({ ui_locales: server.language, ticket, number }),
     })
-    if (answer.statusCode !== 200) throw refusal(answer, server.language)
+    // every answer of wxidp names the kind: another one, such as a captive portal's, decides nothing
+    if (answer.statusCode !== 200 || !answer.data || !answer.data.kind) throw refusal(answer, server.language)
     return answer.data
   }
 

@@ -39,6 +39,7 @@ alone('a slow network is given up after half a minute, and the refresh token kep
   const start = world.now()
   await assert.rejects(auth.getToken())
   assert.ok(world.now() - start < 30000)
+  phone.ahead += 2000
   await auth.getToken()
   assert.equal(phone.logins, 1)
 })
@@ -57,6 +58,20 @@ alone('the oldest refresh token is sent no later than the server takes it', asyn
   assert.deepEqual(phone.calls, [1, 1, 2])
 })
 
+alone('a request is not sent again after a rest in the background', async (phone) => {
+  const auth = phone.launch()
+  phone.next('/oauth2/token', async () => {
+    world.setTimeout(() => { phone.ahead += 60000 }, 1)
+    throw { errMsg: 'request:fail interrupted' }
+  })
+  await assert.rejects(auth.getToken(), ({ name }) => name === 'NetworkError')
+  assert.deepEqual(phone.calls, [1, 1, 0])
+})
+
+alone('without an issuer nothing is made', async (phone) => {
+  assert.throws(() => phone.launch({ issuer: undefined }), ({ name, code }) => name === 'Misconfigured' && code === 'no_issuer')
+})
+
 /** The fenced blocks of a document, without comments, which are translated. */
 const blocks = async (name) => [...(await readFile(new URL(`../${name}`, import.meta.url), 'utf8')).matchAll(/^```\w+\n([^]*?)^```$/gm)].map(([, code]) => code.replace(/\/\/ .*/g, ''))
 
@@ -71,7 +86,7 @@ alone('the page of the README approves a scan', async (phone) => {
   let page
   new Function('auth', 'Page', code)(phone.launch({ scope: 'openid device.approve' }), (options) => { page = options })
   let shown
-  page.setData = (data) => { shown = data }
+  page.setData = (data) => { shown = data.asks }
   const screen = await world.screen()
   await page.onLoad({ q: encodeURIComponent(screen.ticket) })
   assert.deepEqual([shown.client, shown.choices.length, shown.numberEntry], ['小店电视版', 3, false])

@@ -167,6 +167,7 @@ export function suite(world) {
     const auth = phone.launch({}, { dress: (wx) => ({ ...wx, login: (options) => (down ? options.fail({ errMsg: 'fail' }) : wx.login(options)) }) })
     await refused(phone, 'NetworkError', get(auth))
     down = false
+    phone.ahead += 2000
     assert.equal((await get(auth)).statusCode, 200)
     assert.deepEqual(phone.calls, [2, 2, 1])
   })
@@ -181,6 +182,7 @@ export function suite(world) {
     const failures = await times(20, () => refused(phone, 'NetworkError', get(auth)))
     assert.ok(failures.every(({ code, status, message }) => code === 'no_answer' && status === undefined && /认证服务器/.test(message)))
     assert.deepEqual(events, ['no_answer'])
+    phone.ahead += 2000
     assert.equal((await get(auth)).statusCode, 200)
     assert.deepEqual(phone.calls, [2, 4, 0])
   })
@@ -281,6 +283,7 @@ export function suite(world) {
     })
     await refused(phone, 'NetworkError', get(auth))
     await world.restart()
+    phone.ahead += 2000
     assert.equal((await get(auth)).statusCode, 200)
     assert.equal(phone.logins, 1)
   })
@@ -315,6 +318,50 @@ export function suite(world) {
     const { code, status } = await refused(phone, 'Unavailable', phone.launch().silentLogin())
     assert.deepEqual([code, status], ['server_error', 500])
     assert.deepEqual(phone.calls, [1, 1, 0])
+  })
+
+  promise('while the server is out of order, wx.login is called once in five seconds', async (phone) => {
+    const auth = phone.launch()
+    phone.next(token, faults.answer(500, { error: 'server_error' }))
+    for (let i = 0; i < 50; i++) await refused(phone, 'Unavailable', auth.getToken())
+    assert.deepEqual(phone.calls, [1, 1, 0])
+    phone.ahead += 5001
+    await auth.getToken()
+    assert.deepEqual(phone.calls, [2, 2, 0])
+  })
+
+  promise('without a network wx.login is called once in one and a half seconds, unless by silentLogin', async (phone) => {
+    const auth = phone.launch()
+    phone.next(token, ...Array(3).fill(faults.unreachable))
+    for (let i = 0; i < 50; i++) await refused(phone, 'NetworkError', auth.getToken())
+    assert.deepEqual(phone.calls, [1, 3, 0])
+    await auth.silentLogin()
+    assert.deepEqual(phone.calls, [2, 4, 0])
+  })
+
+  promise('a captive portal, whatever its status, is soon forgotten', async (phone, get) => {
+    for (const status of [200, 302, 400, 403]) {
+      const auth = phone.launch({ scope: status % 200 ? 'openid phone' : 'openid profile' })
+      phone.next(token, ...Array(3).fill(faults.answer(status)))
+      const { calls: [logins] } = phone
+      await refused(phone, 'NetworkError', get(auth))
+      phone.ahead += 2000
+      assert.equal((await get(auth)).statusCode, 200)
+      assert.equal(phone.logins, logins + 2)
+      await stored()
+      phone.stored.clear()
+    }
+  })
+
+  promise('a captive portal that answers a refresh with 400 costs no sign-in', async (phone, get) => {
+    const auth = phone.launch()
+    await auth.silentLogin()
+    phone.ahead += 20 * minute
+    phone.next(token, ...Array(3).fill(faults.answer(400)))
+    await refused(phone, 'NetworkError', get(auth))
+    phone.ahead += 2000
+    assert.equal((await get(auth)).statusCode, 200)
+    assert.equal(phone.logins, 1)
   })
 
   // ---- storage
@@ -522,6 +569,22 @@ export function suite(world) {
     assert.deepEqual([gone.code, gone.status], ['ticket_expired', 410])
   })
 
+  promise('only an answer of the server decides about a screen', async (phone) => {
+    const auth = phone.launch({ scope: 'openid device.approve' })
+    const screen = await world.screen()
+    for (const body of ['<html>', '', {}]) {
+      phone.next('/device/context', faults.answer(200, body))
+      await refused(phone, 'NetworkError', auth.approveScan(screen.ticket))
+    }
+    const scan = await auth.approveScan(screen.ticket)
+    for (const [what, decide] of [['approve', () => scan.approve(screen.number)], ['deny', () => scan.deny()]]) {
+      phone.next(`/device/${what}`, faults.answer(200))
+      await refused(phone, 'NetworkError', decide())
+    }
+    await scan.approve(screen.number)
+    assert.equal(await screen.state(), 'approved')
+  })
+
   // ---- logout
 
   promise('logout ends the sign-in at the server, and nothing signs in behind it', async (phone, get) => {
@@ -585,6 +648,7 @@ export function suite(world) {
     await auth.silentLogin()
     const logout = auth.logout()
     await auth.silentLogin()
+    assert.deepEqual(phone.calls, [2, 2, 0])
     await logout
     assert.equal((await get(auth)).statusCode, 200)
     assert.deepEqual(phone.calls, [2, 2, 0])
@@ -636,6 +700,8 @@ export function suite(world) {
     const { header } = phone.sent.find(({ path }) => path === '/oauth2/userinfo')
     assert.equal(header['X-Mine'], '1')
     assert.match(header.Authorization, /^Bearer ./)
+    assert.equal((await auth.request({ url: userinfo, header: { authorization: 'mine', AUTHORIZATION: 'mine' } })).statusCode, 200)
+    assert.deepEqual(Object.keys(phone.sent.at(-1).header).filter((name) => /^authorization$/i.test(name)), ['Authorization'])
     phone.next('/oauth2/userinfo', faults.unreachable)
     const error = await new Promise((fail) => auth.request({ url: userinfo, fail, complete: () => seen.push('complete') }))
     assert.ok(error instanceof phone.sdk.NetworkError)

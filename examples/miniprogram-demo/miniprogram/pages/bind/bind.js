@@ -16,7 +16,9 @@ Page({
     this.setData({ busy: true, message: '' })
     try {
       await auth.login({ username, password })
-      wx.reLaunch({ url: '/pages/index/index' })
+      // the page that it was opened from loads anew, and goes on with a ticket
+      if (getCurrentPages().length > 1) wx.navigateBack()
+      else wx.reLaunch({ url: '/pages/index/index' })
     } catch (error) {
       this.setData({ message: textOf(error, '用户名或密码不对') })
     }

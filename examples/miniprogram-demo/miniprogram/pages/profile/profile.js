@@ -1,5 +1,6 @@
 // The user's own data: picture and nickname as the user gives them, phone number, account, sign-out.
 
+const { LoggedOut } = require('wxidp-miniprogram')
 const api = require('../../api')
 const auth = require('../../auth')
 const { upload } = require('../../config')
@@ -10,7 +11,7 @@ const textOf = require('../../texts')
 const toast = (title) => wx.showToast({ title, icon: 'none' })
 
 Page({
-  data: { user: null, picture: '', initial: '', message: '', busy: false, simulated: simulator.simulated },
+  data: { user: null, picture: '', initial: '', message: '', out: false, busy: false, simulated: simulator.simulated },
 
   onShow() {
     return this.load()
@@ -20,8 +21,15 @@ Page({
     try {
       this.show(await api.profile())
     } catch (error) {
-      this.setData({ user: null, message: textOf(error) })
+      this.setData({ user: null, message: textOf(error), out: error instanceof LoggedOut })
     }
+  },
+
+  /** After a logout, and after a failure. */
+  async signIn() {
+    this.setData({ message: '' })
+    await auth.silentLogin().catch(() => {}) // load() tells
+    await this.load()
   },
 
   show(user) {
@@ -63,16 +71,16 @@ Page({
   /** The phone number button. Without a code the user said no, or WeChat's quota is used up (errno 1400001). */
   takePhone({ detail }) {
     if (!detail.code) return detail.errno === 1400001 ? toast('暂时无法获取手机号') : undefined
-    return this.signInByPhone(detail.code)
+    return this.signInByPhone(() => detail.code)
   },
 
-  async takeSimulatedPhone() {
-    await this.signInByPhone(await simulator.phoneCode())
+  takeSimulatedPhone() {
+    return this.signInByPhone(simulator.phoneCode)
   },
 
-  signInByPhone(code) {
+  signInByPhone(codeOf) {
     return this.attempt(async () => {
-      await auth.loginWithPhone(code)
+      await auth.loginWithPhone(await codeOf())
       await this.load()
     }, '手机号验证失败，请重试')
   },
@@ -81,8 +89,10 @@ Page({
     wx.navigateTo({ url: '/pages/bind/bind' })
   },
 
-  async signOut() {
-    await auth.logout()
-    wx.reLaunch({ url: '/pages/index/index' })
+  signOut() {
+    return this.attempt(async () => {
+      await auth.logout()
+      wx.reLaunch({ url: '/pages/index/index' })
+    })
   },
 })

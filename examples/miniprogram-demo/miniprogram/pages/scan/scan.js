@@ -1,7 +1,7 @@
 // Lets another screen in: a browser or a television that shows a code. The page is opened by the code itself (q or scene),
 // or from inside the mini-program.
 
-const { ScanRefused } = require('wxidp-miniprogram')
+const { AccountRequired, LoggedOut, ScanRefused } = require('wxidp-miniprogram')
 const auth = require('../../auth')
 const textOf = require('../../texts')
 
@@ -21,9 +21,15 @@ Page({
     return undefined
   },
 
-  /** Whoever leaves has not agreed. */
+  /** Back from binding an account, it goes on with the ticket that took it there. */
+  onShow() {
+    return this.kept && this.data.state === 'start' ? this.ask(this.kept) : undefined
+  },
+
+  /** Whoever leaves has not agreed, unless the answer is on its way already. */
   onUnload() {
-    if (this.data.state === 'asking') this.scan.deny().catch(() => {})
+    this.left = true
+    if (this.data.state === 'asking' && !this.data.busy) this.scan.deny().catch(() => {})
   },
 
   scanCode() {
@@ -42,12 +48,25 @@ Page({
     return code ? this.open(code) : undefined
   },
 
+  /** Who scans wants to be signed in here, too, even after a sign-out. */
   async open(ticket) {
     this.setData({ state: 'loading', message: '' })
+    await auth.silentLogin().catch(() => {}) // ask() tells
+    await this.ask(ticket)
+  },
+
+  async ask(ticket) {
+    this.setData({ state: 'loading', message: '' })
+    this.kept = ''
     try {
       this.scan = await auth.approveScan(ticket)
     } catch (error) {
+      if (error instanceof AccountRequired || error instanceof LoggedOut) this.kept = ticket
       this.setData({ state: 'start', message: textOf(error) })
+      return
+    }
+    if (this.left) {
+      this.scan.deny().catch(() => {})
       return
     }
     const { kind, client, browser, place, startedAt, choices, numberEntry, warning } = this.scan
