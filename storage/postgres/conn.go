@@ -130,11 +130,12 @@ func (s *Store) usable(ctx context.Context) error {
 	return nil
 }
 
-// pause waits before another try, longer each time and never for as long as
-// others that met.
+// pause waits before another try. Whom an operation first met has committed by
+// then; later it waits longer each time, and never for as long as others.
 func pause(try int) {
-	most := min(time.Millisecond<<try, 100*time.Millisecond)
-	time.Sleep(rand.N(most))
+	if try > 2 {
+		time.Sleep(rand.N(min(time.Millisecond<<try, 100*time.Millisecond)))
+	}
 }
 
 func sqlState(err error) string {

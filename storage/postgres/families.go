@@ -83,15 +83,19 @@ func (s *Store) judgeRotate(ctx context.Context, c *pgx.Conn, in storage.Rotatio
 	case res.Verdict != storage.RotateReused:
 		return storage.RotateResult{}, errAgain // it has become live since
 	}
-	tag, err := c.Exec(ctx, endFamily+` AND generation = $4`, [16]byte(in.FamilyID), res.Family.RevokedAt, res.Family.RevokedFor, int64(family.Generation))
+	// A later generation that has become live since makes it no less of a reuse.
+	var row familyRow
+	err = c.QueryRow(ctx, endFamily+` RETURNING `+familyColumns, [16]byte(in.FamilyID), res.Family.RevokedAt, res.Family.RevokedFor).Scan(row.columns()...)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return storage.RotateResult{}, errAgain // revoked since
+	}
 	if err != nil {
 		return storage.RotateResult{}, err
 	}
-	if tag.RowsAffected() == 0 {
-		return storage.RotateResult{}, errAgain
-	}
 	s.wrote()
-	return res, nil
+	res.Family, err = row.family()
+	res.SuccessorUsed = in.Generation+1 < res.Family.Generation
+	return res, err
 }
 
 // Family returns a family whatever its state.

@@ -162,7 +162,7 @@ func create(f *storage.Family) (statement, error) {
 }
 
 // endFamily ends a family that has not been revoked.
-const endFamily = `UPDATE families SET revoked_at = $2, revoked_for = $3 WHERE id = $1 AND revoked_at IS NULL`
+const endFamily = `UPDATE families f SET revoked_at = $2, revoked_for = $3 WHERE f.id = $1 AND f.revoked_at IS NULL`
 
 func optionalDigest(d storage.Digest) []byte {
 	if d.IsZero() {
