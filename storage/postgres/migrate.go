@@ -105,6 +105,7 @@ func newProvider(db *sql.DB) (*goose.Provider, error) {
 	}
 	lease, err := lock.NewPostgresTableLocker(
 		lock.WithTableName(leaseTable), lock.WithTableLeaseDuration(30*time.Second), lock.WithTableHeartbeatInterval(5*time.Second),
+		lock.WithTableLockTimeout(time.Second, 300),
 	)
 	if err != nil {
 		return nil, err

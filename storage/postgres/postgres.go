@@ -56,7 +56,7 @@ type Store struct {
 	log     *slog.Logger
 	wait    time.Duration
 	timeout time.Duration
-	clock   func() time.Time // takes the place of the database's clock in tests; nil: none
+	clock   func() time.Time // of a test, in the place of the database's; nil: none
 
 	closed     atomic.Bool
 	commits    atomic.Uint64
@@ -68,9 +68,15 @@ type Store struct {
 // Open connects to the database. It refuses a schema that this program does
 // not know and data that was sealed under a master key that is not in the
 // keyring, and changes nothing then.
-func Open(ctx context.Context, opts Options) (*Store, error) { return open(ctx, opts, nil) }
+func Open(ctx context.Context, opts Options) (*Store, error) { return open(ctx, opts, hooks{}) }
 
-func open(ctx context.Context, opts Options, clock func() time.Time) (*Store, error) {
+// hooks are what tests put in the place of something.
+type hooks struct {
+	clock  func() time.Time        // tells the time instead of the database; nil: the database does
+	adjust func(c *pgxpool.Config) // nil: nothing to adjust
+}
+
+func open(ctx context.Context, opts Options, test hooks) (*Store, error) {
 	if opts.Keyring == nil {
 		return nil, errors.New("storage: no master key was given")
 	}
@@ -78,7 +84,7 @@ func open(ctx context.Context, opts Options, clock func() time.Time) (*Store, er
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{log: opts.Logger, wait: opts.Wait, timeout: opts.Timeout, clock: clock}
+	s := &Store{log: opts.Logger, wait: opts.Wait, timeout: opts.Timeout, clock: test.clock}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -88,7 +94,10 @@ func open(ctx context.Context, opts Options, clock func() time.Time) (*Store, er
 	if s.timeout <= 0 {
 		s.timeout = defaultTimeout
 	}
-	if clock != nil { // whose periods a test would live through in no time
+	if test.adjust != nil {
+		test.adjust(config)
+	}
+	if test.clock != nil { // whose periods a test would live through in no time
 		config.HealthCheckPeriod, config.MaxConnLifetime, config.MaxConnIdleTime = 1<<62, 1<<62, 1<<62
 	}
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {

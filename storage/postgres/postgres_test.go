@@ -47,10 +47,10 @@ func testKeyring(t testing.TB) *seal.Keyring {
 }
 
 // openStore opens a store on an empty database.
-func openStore(t testing.TB, opts Options, clock func() time.Time) *Store {
+func openStore(t testing.TB, opts Options, test hooks) *Store {
 	t.Helper()
 	opts.DSN, opts.Keyring = secret.New(cluster.Database(t)), testKeyring(t)
-	s, err := open(context.Background(), opts, clock)
+	s, err := open(context.Background(), opts, test)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,8 +64,9 @@ func openStore(t testing.TB, opts Options, clock func() time.Time) *Store {
 
 func contractOptions(clock func() time.Time) storagetest.Options {
 	return storagetest.Options{
-		Open: func(t *testing.T) storage.Store { return openStore(t, Options{}, clock) },
-		Rows: countRows,
+		Open:  func(t *testing.T) storage.Store { return openStore(t, Options{}, hooks{clock: clock}) },
+		Rows:  countRows,
+		Check: checkRows,
 		Dump: func(t *testing.T, s storage.Store) []byte {
 			return cluster.Files(t, s.(*Store).pool.Config().ConnString())
 		},

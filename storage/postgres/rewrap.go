@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -85,6 +84,3 @@ func (s *Store) rewrapVault(ctx context.Context) (int, error) {
 		}
 	}
 }
-
-// ErrNotHere means that something is done with the database's own means.
-var ErrNotHere = errors.New("storage: PostgreSQL has its own means for this")
