@@ -96,9 +96,7 @@ func (s *Store) attempt(ctx context.Context, detach bool, fn func(ctx context.Co
 	defer cancel()
 	err = fn(run, conn.Conn())
 	if conn.Conn().PgConn().TxStatus() != 'I' && !conn.Conn().IsClosed() {
-		if _, undo := conn.Exec(run, `ROLLBACK`); undo != nil { // Release closes such a connection
-			s.log.Debug("a transaction could not be rolled back", "event", "storage.rollback_failed", "detail", undo.Error())
-		}
+		_, _ = conn.Exec(run, `ROLLBACK`) // where that fails Release closes the connection, which does the same
 	}
 	return err
 }

@@ -47,6 +47,7 @@ func Start(prepare func(ctx context.Context, dsn string) error) (*Cluster, error
 		if os.Getenv("CI") == "true" {
 			return nil, err
 		}
+		fmt.Fprintln(os.Stderr, err)
 		return &Cluster{missing: err.Error()}, nil
 	}
 	c := &Cluster{ended: make(chan struct{})}
