@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/ory/fosite"
-
-	"github.com/wxidp/wxidp/internal/ascii"
 )
 
 // Limits of an authorization request.
@@ -39,7 +37,6 @@ type authRequest struct {
 	maxAge      time.Duration // negative: any age will do
 	hint        *idTokenHint
 	loginHint   string
-	acrValues   []string
 	claims      requestedClaims
 }
 
@@ -57,15 +54,16 @@ type redirectable struct {
 func (e *redirectable) Error() string { return e.err.Error() }
 func (e *redirectable) Unwrap() error { return e.err }
 
-// authorizeParams are the parameters of an authorization request that mean
-// anything here. Of others nothing is kept (RFC 6749 §3.1).
+// authorizeParams are the parameters of an authorization request that are known
+// here; display and acr_values are checked for repetition only. Of others
+// nothing is kept (RFC 6749 §3.1).
 var authorizeParams = []string{
 	"response_type", "response_mode", "client_id", "redirect_uri", "scope", "state", "nonce", "display", "prompt", "max_age", "ui_locales",
 	"id_token_hint", "login_hint", "acr_values", "claims", "code_challenge", "code_challenge_method", "dpop_jkt", "audience", "resource",
 	"request", "request_uri", "registration",
 }
 
-// known returns the parameters that mean anything.
+// known returns those of authorizeParams.
 func known(params url.Values) url.Values {
 	out := make(url.Values)
 	for _, name := range authorizeParams {
@@ -106,9 +104,9 @@ func (p *Provider) parseAuthRequest(ctx context.Context, snap *snapshot, params 
 	}
 	a := &authRequest{client: client, redirectURI: params.Get("redirect_uri"), state: params.Get("state"), maxAge: -1}
 	if a.redirectURI == "" || !client.redirects(a.redirectURI) {
-		refusal := fail(InvalidRequest, msgRedirectURI).reason("redirect_mismatch")
-		refusal.ClientID = client.ID
-		return nil, refusal
+		err := fail(InvalidRequest, msgRedirectURI).reason("redirect_mismatch")
+		err.ClientID = client.ID
+		return nil, err
 	}
 	a.formPost = params.Get("response_mode") == modeFormPost
 	if err := p.checkAuthRequest(ctx, snap, a, params); err != nil {
@@ -260,9 +258,6 @@ func (p *Provider) checkPrompt(_ *snapshot, a *authRequest, params url.Values) e
 func (p *Provider) checkHints(snap *snapshot, a *authRequest, params url.Values) error {
 	if hint := params.Get("login_hint"); len(hint) <= 128 {
 		a.loginHint = hint
-	}
-	if values := params.Get("acr_values"); ascii.Visible(strings.ReplaceAll(values, " ", ""), 512) {
-		a.acrValues = strings.Fields(values)
 	}
 	if text := params.Get("id_token_hint"); text != "" {
 		hint, ok := p.readHint(text)

@@ -1,7 +1,6 @@
 package provider
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -97,35 +96,24 @@ func (p *relyingParties) at(host string) []delivery {
 type logoutBench struct {
 	*bench
 	parties *relyingParties
-	logMu   sync.Mutex
-	logged  bytes.Buffer
-}
-
-func (b *logoutBench) Write(line []byte) (int, error) {
-	b.logMu.Lock()
-	defer b.logMu.Unlock()
-	return b.logged.Write(line)
+	logged  *lines
 }
 
 // events counts the log lines of an event.
-func (b *logoutBench) events(name string) int {
-	b.logMu.Lock()
-	defer b.logMu.Unlock()
-	return strings.Count(b.logged.String(), `"event":"`+name+`"`)
-}
+func (b *logoutBench) events(name string) int { return len(b.logged.events(name)) }
 
 const quickClient = "quick-web"
 
 func newLogoutBench(t *testing.T) *logoutBench {
 	t.Helper()
-	b := &logoutBench{parties: &relyingParties{answers: map[string]func(*http.Request) (int, error){}}}
+	b := &logoutBench{logged: new(lines), parties: &relyingParties{answers: map[string]func(*http.Request) (int, error){}}}
 	b.bench = newBench(t, logoutClientsOf, func(settings *Settings) {
 		settings.Logout.Timeout = 5 * time.Second
 		settings.Clients = append(settings.Clients, Client{ID: quickClient, Public: true, AuthMethod: AuthNone,
 			GrantTypes: []string{GrantAuthorizationCode}, IDTokenAlg: "ES256", BackchannelLogoutURI: "https://quick.example/backchannel"})
 	})
 	b.logouts.transport = b.parties
-	b.log = slog.New(slog.NewJSONHandler(b, nil))
+	b.log = slog.New(slog.NewJSONHandler(b.logged, nil))
 	return b
 }
 

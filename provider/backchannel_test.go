@@ -41,6 +41,42 @@ func TestLogoutIsToldAtOnce(t *testing.T) {
 	})
 }
 
+// TestSignInsEndOnce: who was told of the end of a sign-in, by its user or by
+// an operator, is not told of it again at logout, for which its ID Token still
+// speaks.
+func TestSignInsEndOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newLogoutBench(t)
+		defer b.run()()
+		alice := b.browser("alice")
+		byUser, byOperator, last := alice.join(webClient), alice.join(webClient), alice.join(webClient)
+		if ended, err := b.EndSignIn(t.Context(), alice.request(), byUser.ID.String()); err != nil || !ended {
+			t.Fatal(ended, err)
+		}
+		if found, err := b.EndFamily(t.Context(), byOperator.ID, "operator"); err != nil || !found {
+			t.Fatal(found, err)
+		}
+		synctest.Wait()
+		if told := b.parties.at("shop.example"); len(told) != 2 {
+			t.Errorf("told %v", told)
+		}
+		if out, err := alice.end(form("id_token_hint", b.hint(byUser, nil))); err != nil || out.Confirm != nil || alice.alive() {
+			t.Errorf("outcome %+v, error %v", out, err)
+		}
+		synctest.Wait()
+		var sids []string
+		for _, told := range b.parties.at("shop.example") {
+			sids = append(sids, told.sid)
+		}
+		want := []string{byUser.ID.String(), byOperator.ID.String(), last.ID.String()}
+		slices.Sort(sids)
+		slices.Sort(want)
+		if !slices.Equal(sids, want) {
+			t.Errorf("told of %v, want %v", sids, want)
+		}
+	})
+}
+
 // TestLogoutIsRetried: a client that is away is told again after pauses that
 // grow, and given up after a day.
 func TestLogoutIsRetried(t *testing.T) {

@@ -1,7 +1,9 @@
 package provider
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -166,4 +168,29 @@ func (b *bench) code(err error, want Code) {
 	if got != want {
 		b.t.Errorf("error %v, want %q", err, want)
 	}
+}
+
+// lines takes log lines of several goroutines.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+// events returns the log lines of an event.
+func (l *lines) events(name string) (out []map[string]any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.b.String()) {
+		var event map[string]any
+		if json.Unmarshal([]byte(line), &event) == nil && event["event"] == name {
+			out = append(out, event)
+		}
+	}
+	return out
 }

@@ -52,9 +52,6 @@ type openInteraction struct {
 
 func tokenDigest(token string) storage.Digest { return sha256.Sum256([]byte(token)) }
 
-// isToken reports whether s has the form of storage.NewToken.
-func isToken(s string) bool { return isSHA256(s) }
-
 // mayBegin limits what one address has kept for it until somebody comes back.
 func (p *Provider) mayBegin(req Request) error {
 	if ok, wait := p.begun.Allow(req.subscriber()); !ok {
@@ -74,7 +71,7 @@ func (p *Provider) mayGrant(userID string) error {
 
 // beginInteraction stores a new interaction of the request's browser.
 func (p *Provider) beginInteraction(ctx context.Context, req Request, ix interaction) (string, error) {
-	if !isToken(req.Browser) {
+	if !storage.IsToken(req.Browser) {
 		return "", fail(InvalidRequest, msgInteraction).reason("no_browser_cookie")
 	}
 	if err := p.mayBegin(req); err != nil {
@@ -96,7 +93,7 @@ func (p *Provider) beginInteraction(ctx context.Context, req Request, ix interac
 // interaction reads an interaction of the request's browser.
 func (p *Provider) interaction(ctx context.Context, req Request, id string) (*openInteraction, error) {
 	missing := fail(InvalidRequest, msgInteraction).reason("interaction_missing")
-	if !isToken(id) || !isToken(req.Browser) {
+	if !storage.IsToken(id) || !storage.IsToken(req.Browser) {
 		return nil, missing
 	}
 	state, err := p.store.State(ctx, storage.StateInteraction, tokenDigest(id))

@@ -17,7 +17,7 @@ import (
 // none. Its idle lifetime starts anew, which is written once in a while and
 // not for each request.
 func (p *Provider) login(ctx context.Context, req Request) (*storage.LoginSession, error) {
-	if !isToken(req.Login) {
+	if !storage.IsToken(req.Login) {
 		return nil, nil
 	}
 	session, err := p.store.Login(ctx, tokenDigest(req.Login))

@@ -252,7 +252,7 @@ var (
 		"只有小程序可以确认其他屏幕上的登录，并且需要通过微信登录得到的 access_token。"}
 	msgWrongNumber = Message{
 		"That is not the number on the other screen, so that this code is void now. If you are not signing in anywhere, somebody may have sent you their code: do not scan it again.",
-		"所选数字与另一块屏幕上的不一致，该码已作废。如果您并没有在别处登录，可能有人把他的码发给了您，请不要再次扫描。"}
+		"所选数字与另一块屏幕上的不一致，该码已作废。如果你并没有在别处登录，可能有人把他的码发给了你，请不要再次扫描。"}
 	msgScanOff = Message{
 		"Nobody can sign in by scanning here. The operator sets scan.appid.",
 		"此处未启用扫码登录，请由运维人员配置 scan.appid。"}

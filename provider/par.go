@@ -74,7 +74,7 @@ func (p *Provider) pushed(ctx context.Context, snap *snapshot, params url.Values
 		return params, nil
 	}
 	refusal := fail(InvalidRequestURI, msgPushedRequest).reason("pushed_request")
-	if !isToken(token) {
+	if !storage.IsToken(token) {
 		return nil, refusal
 	}
 	value, verdict, err := p.store.Consume(ctx, storage.ItemPushedRequest, pushedKeyOf(params.Get("client_id"), token))

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/wxidp/wxidp/storage"
 )
 
 // ticketKind says what a ticket is for.
@@ -71,9 +73,9 @@ type ticket struct {
 	// network than the screen.
 	Typed bool `json:"typed,omitempty"`
 
-	Browser string    `json:"browser,omitempty"` // digest of the cookie of the browser that a scan belongs to
-	Scanner string    `json:"scanner,omitempty"` // id of the user who saw it first
-	User    *approver `json:"user,omitempty"`    // from ticketApproved on
+	Browser storage.Digest `json:"browser,omitzero"`  // digest of the cookie of the browser that a scan belongs to
+	Scanner string         `json:"scanner,omitempty"` // id of the user who saw it first
+	User    *approver      `json:"user,omitempty"`    // from ticketApproved on
 }
 
 // approver is who approves a ticket and how they have proven who they are.
@@ -113,7 +115,7 @@ func decodeTicket(b []byte) (*ticket, error) {
 	default:
 		return nil, errTicketCorrupt
 	}
-	known := t.Kind == ticketDevice || t.Kind == ticketScan && t.Browser != ""
+	known := t.Kind == ticketDevice || t.Kind == ticketScan && !t.Browser.IsZero()
 	taken := t.State == ticketApproved || t.State == ticketDone
 	if !known || taken && t.User == nil || t.Number == "" {
 		return nil, errTicketCorrupt
@@ -268,7 +270,8 @@ func newScanID() string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-func parseScanID(s string) bool {
+// isScanID reports whether s is what newScanID may return.
+func isScanID(s string) bool {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
 	return err == nil && len(b) == 16 && len(s) == 22
 }

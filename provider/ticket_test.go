@@ -218,7 +218,7 @@ func TestNetworks(t *testing.T) {
 
 func FuzzTicketCodec(f *testing.F) {
 	for _, seed := range []*ticket{
-		{Kind: ticketScan, State: ticketWaiting, Browser: "b", Number: "42", Choices: []string{"42", "11", "12"}},
+		{Kind: ticketScan, State: ticketWaiting, Browser: tokenDigest("b"), Number: "42", Choices: []string{"42", "11", "12"}},
 		{Kind: ticketDevice, State: ticketDone, ClientID: "tv", Scope: []string{"openid"}, Number: "MJHT", User: &approver{ID: "u", Epoch: 1, AuthTime: 5, AMR: []string{"wechat"}, At: 7}},
 	} {
 		value, err := seed.encode()
@@ -260,7 +260,7 @@ func FuzzParseTicket(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, given string) {
 		scan, code := parseTicket(given)
-		if scan != "" && (code != "" || !parseScanID(scan)) || code != "" && (len(code) != userCodeLength || strings.Trim(code, userCodeAlphabet) != "") {
+		if scan != "" && (code != "" || !isScanID(scan)) || code != "" && (len(code) != userCodeLength || strings.Trim(code, userCodeAlphabet) != "") {
 			t.Fatalf("%q: %q, %q", given, scan, code)
 		}
 	})

@@ -231,7 +231,7 @@ func parseTicket(s string) (scan, userCode string) {
 			s = query.Get("user_code")
 		}
 	}
-	if parseScanID(s) {
+	if isScanID(s) {
 		return s, ""
 	}
 	userCode, _ = parseUserCode(s)

@@ -2,7 +2,6 @@ package provider
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"log/slog"
 	"time"
@@ -43,9 +42,9 @@ func (p *Provider) newScan(ctx context.Context, req Request, client *Client, sco
 	if ok, wait := p.tickets.codes.Allow(req.subscriber()); !ok {
 		return ScanView{}, Limited("scan_codes", wait)
 	}
-	id, browser, now := newScanID(), browserDigest(req), time.Now()
+	id, now := newScanID(), time.Now()
 	t := &ticket{
-		Kind: ticketScan, Scope: scope, Browser: browser,
+		Kind: ticketScan, Scope: scope, Browser: tokenDigest(req.Browser),
 		Agent: req.Agent, Place: req.place(), Network: wideNetwork(req.RemoteIP),
 		Created: now.UnixMilli(), Expires: now.Add(scanLifetime).UnixMilli(),
 	}
@@ -92,16 +91,11 @@ func (p *Provider) draw(ctx context.Context, req Request, snap *snapshot, view *
 
 func scanKey(id string) storage.Digest { return digest("scan", id) }
 
-func browserDigest(req Request) string {
-	sum := digest("browser", req.Browser)
-	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
-
 // ownScan reads the ticket of a code of the request's browser; it is not found
 // for every other.
 func (p *Provider) ownScan(ctx context.Context, req Request, id string) (*ticket, error) {
 	missing := func(reason string) error { return fail(NotFound, msgScanMissing).reason(reason) }
-	if !parseScanID(id) || req.Browser == "" {
+	if !isScanID(id) || req.Browser == "" {
 		return nil, missing("ticket_malformed")
 	}
 	t, err := p.ticket(ctx, scanKey(id))
@@ -110,7 +104,7 @@ func (p *Provider) ownScan(ctx context.Context, req Request, id string) (*ticket
 		return nil, missing("ticket_missing")
 	case err != nil:
 		return nil, err
-	case t.Kind != ticketScan || t.Browser != browserDigest(req):
+	case t.Kind != ticketScan || t.Browser != tokenDigest(req.Browser):
 		return nil, missing("other_browser")
 	}
 	return t, nil

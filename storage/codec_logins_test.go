@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 )
@@ -267,7 +268,23 @@ func TestLoginIDForm(t *testing.T) {
 	if _, ok := ParseLoginID("x"); ok {
 		t.Error("x was read as an id")
 	}
-	if token := NewToken(); len(token) != 43 || token == NewToken() {
+}
+
+func TestTokenForm(t *testing.T) {
+	token := NewToken()
+	if len(token) != 43 || token == NewToken() || !IsToken(token) {
 		t.Errorf("token %q", token)
+	}
+	zeros := strings.Repeat("A", 43)
+	if !IsToken(zeros) {
+		t.Error("zeros are no token")
+	}
+	for name, s := range map[string]string{
+		"empty": "", "short": zeros[1:], "long": zeros + "A", "padded": zeros + "=", "another spelling of the same bits": zeros[1:] + "B",
+		"base64 of the other alphabet": zeros[1:] + "/", "line break": zeros[:40] + "\n" + zeros[40:], "space": zeros[2:] + " A",
+	} {
+		if IsToken(s) {
+			t.Errorf("%s: %q is a token", name, s)
+		}
 	}
 }

@@ -68,6 +68,14 @@ func newNotice(clientID, userID string, family FamilyID, now time.Time) LogoutNo
 	return LogoutNotice{ID: NewLogoutID(), ClientID: clientID, UserID: userID, FamilyID: family, EndedAt: now, Next: now}
 }
 
+// Leave forgets a family that was signed in through the session, and reports
+// whether it was remembered.
+func (l *LoginRecord) Leave(family FamilyID) bool {
+	before := len(l.Participants)
+	l.Participants = slices.DeleteFunc(slices.Clone(l.Participants), func(p Participant) bool { return p.FamilyID == family })
+	return len(l.Participants) < before
+}
+
 // join remembers a family that was signed in through the session. Where there
 // are too many, the oldest of the same client is forgotten, or else the oldest.
 func (l *LoginRecord) join(clientID string, family FamilyID) {

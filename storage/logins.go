@@ -79,6 +79,8 @@ type Logins interface {
 
 	// QueueLogouts adds up to MaxPage notices, which are due at once. A zero ID
 	// or EndedAt is filled in; a notice whose ID is known already stays as it is.
+	// The families are participants of their login sessions no more, so that
+	// EndLogin does not tell of them again.
 	QueueLogouts(ctx context.Context, notices []LogoutNotice) error
 }
 
@@ -118,6 +120,13 @@ func NewToken() string {
 	var b [32]byte
 	rand.Read(b[:])
 	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// IsToken reports whether s is what NewToken may return: of the spellings that
+// decode to the same bits, only that one is a token.
+func IsToken(s string) bool {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	return err == nil && len(b) == 32 && len(s) == 43
 }
 
 // LoginSession is a browser's sign-in at the issuer itself, from which clients

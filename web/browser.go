@@ -5,7 +5,6 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -58,18 +57,13 @@ func (s *Server) browserRequest(w http.ResponseWriter, r *http.Request) provider
 	req := request(w, r)
 	req.Login = s.cookie(r, cookieLogin)
 	req.Browser = s.cookie(r, cookieBrowser)
-	if !isToken(req.Browser) {
+	if !storage.IsToken(req.Browser) {
 		req.Browser = storage.NewToken()
 		s.setCookie(w, cookieBrowser, req.Browser, 0)
 	}
 	req.Agent = browserName(r.UserAgent())
-	req.Place = s.place(r, req.RemoteIP)
+	req.Place = s.place(r)
 	return req
-}
-
-func isToken(value string) bool {
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(value)
-	return err == nil && len(raw) == 32 && len(value) == 43
 }
 
 // csrfToken is what forms of the browser's pages have. It follows from a cookie
@@ -87,7 +81,7 @@ func csrfToken(browser, login string) string {
 func (s *Server) ownForm(personal bool, next func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		browser := s.cookie(r, cookieBrowser)
-		if !s.sameOrigin(r) || !isToken(browser) {
+		if !s.sameOrigin(r) || !storage.IsToken(browser) {
 			return provider.ForeignForm()
 		}
 		token := r.PostForm.Get(pages.CSRFField)
@@ -149,7 +143,7 @@ func firstMention(agent string, names [][2]string) string {
 
 // place is where a browser is, as coarsely as the operator's proxy says it; ""
 // where nobody says it.
-func (s *Server) place(r *http.Request, _ netip.Addr) string {
+func (s *Server) place(r *http.Request) string {
 	header := s.site.Load().placeHeader
 	if header == "" || !s.trusted(r.RemoteAddr) {
 		return ""

@@ -10,7 +10,7 @@ import (
 // serveDeviceAuthorization is RFC 8628 §3.1.
 func (s *Server) serveDeviceAuthorization(w http.ResponseWriter, r *http.Request) error {
 	req := request(w, r)
-	req.Agent, req.Place = browserName(r.UserAgent()), s.place(r, req.RemoteIP)
+	req.Agent, req.Place = browserName(r.UserAgent()), s.place(r)
 	body, err := s.Provider.DeviceAuthorization(r.Context(), req)
 	return reply(w, body, err)
 }

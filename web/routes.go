@@ -28,7 +28,10 @@ func (s *Server) Public() http.Handler {
 	r.Post(at(provider.PathIntrospection), s.form(s.limitedFailures(s.serveIntrospection)))
 	get(r, at(provider.PathUserInfo), s.limited(s.endpoint(s.serveUserInfo)))
 	r.Post(at(provider.PathUserInfo), s.limited(s.form(s.serveUserInfo)))
-	r.Patch(at(provider.PathAccount), s.limited(s.endpoint(s.serveAccount)))
+	// By POST as well: wx.request knows no PATCH.
+	for _, method := range []string{http.MethodPatch, http.MethodPost} {
+		r.Method(method, at(provider.PathAccount), s.limited(s.endpoint(s.serveAccount)))
+	}
 	r.Post(at(provider.PathUnbind), s.limited(s.form(s.serveUnbind)))
 	for _, path := range []string{
 		provider.PathWeChatDecrypt, provider.PathWeChatVerifySignature, provider.PathWeChatCheckSession, provider.PathWeChatResetSession,

@@ -38,13 +38,26 @@ func TestAccountProfile(t *testing.T) {
 	if after.str("nickname") != "小明" || after.JSON["updated_at"].(float64) < before.JSON["updated_at"].(float64) {
 		t.Errorf("UserInfo: %v", after)
 	}
+	// wx.request knows no PATCH
+	byPost := func(r *http.Request) { r.Method = http.MethodPost }
+	if out := patch(s, token, `{"nickname":"小红"}`, byPost); out.Status != http.StatusOK || out.str("nickname") != "小红" {
+		t.Errorf("by POST: %v", out)
+	}
+	if out := patch(s, token, `{"nickname":"小明"}`, byPost, func(r *http.Request) {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded") // as a page of another site could send it
+	}); out.Status != http.StatusUnsupportedMediaType {
+		t.Errorf("by POST as a form: %v", out)
+	}
+	if out := patch(s, token, `{"nickname":"小明"}`); out.Status != http.StatusOK {
+		t.Errorf("back: %v", out)
+	}
 	if out := patch(s, token, `{"picture":""}`); out.Status != http.StatusOK || out.JSON["picture"] != nil || out.str("nickname") != "小明" {
 		t.Errorf("removing the picture: %v", out)
 	}
-	if logs := s.Logs.String(); strings.Contains(logs, "小明") || strings.Contains(logs, "img.example") {
+	if logs := s.Logs.String(); strings.Contains(logs, "小明") || strings.Contains(logs, "小红") || strings.Contains(logs, "img.example") {
 		t.Error("the log holds the profile")
 	}
-	if events := s.Logs.Events("account.changed"); len(events) != 2 || events[0]["sub"] != before.str("sub") {
+	if events := s.Logs.Events("account.changed"); len(events) != 4 || events[0]["sub"] != before.str("sub") {
 		t.Errorf("events: %v", events)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/wxidp/wxidp/config"
+	"github.com/wxidp/wxidp/wechat"
 )
 
 // direct hands requests to a handler without a socket, so that a test may run
@@ -29,11 +30,11 @@ func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // bubbled runs a test of a server without listeners on a clock of its own,
-// which jumps while all sleep.
-func bubbled(t *testing.T, do func(s *testServer, newBrowser func() *browser)) {
+// which jumps while all sleep. Neither is WeChat behind a socket.
+func bubbled(t *testing.T, do func(s *testServer, newBrowser func() *browser), options ...serverOption) {
 	t.Helper()
 	t.Parallel()
-	s := prepareServer(t, manyPhones(), appending(webClients))
+	s := prepareServer(t, append([]serverOption{manyPhones(), appending(webClients)}, options...)...)
 	synctest.Test(t, func(t *testing.T) {
 		loaded, err := config.Load(s.ConfigPath(), nil)
 		if err != nil {
@@ -49,6 +50,17 @@ func bubbled(t *testing.T, do func(s *testServer, newBrowser func() *browser)) {
 				t.Error(err)
 			}
 		}()
+		s.parts.weChat, err = wechat.New(wechat.Options{
+			BaseURL: loaded.Config.WeChat.BaseURL, Apps: weChatApps(loaded.Config), Transport: direct{s.Sim.Handler()},
+		})
+		for _, step := range []func(*config.Config) error{s.parts.makeProvider, s.parts.makeWeb} {
+			if err == nil {
+				err = step(loaded.Config)
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 		addAccount(s, "alice")
 		do(s, func() *browser {
 			b := newBrowser(s)
@@ -160,6 +172,60 @@ func TestLoginSessionLifetimes(t *testing.T) {
 			s.t.Error("a login session lives although it was idle for a day")
 		}
 	})
+}
+
+// TestThreat57ScannedLoginIsShorter: a login session that began by scanning
+// ends after half a day, even where it is used, and one that began by password
+// does not.
+func TestThreat57ScannedLoginIsShorter(t *testing.T) {
+	bubbled(t, func(s *testServer, newBrowser func() *browser) {
+		signedIn := func(b *browser) bool {
+			s.t.Helper()
+			return b.authorize(shopSPA.request("prompt", "none")).callback().Has("code")
+		}
+		byPassword, scanned := newBrowser(), newBrowser()
+		byPassword.code(shopSPA, "alice")
+		byScanning(s, scanned, newBrowser())
+		start := time.Now()
+		for _, use := range []time.Duration{time.Minute, 6 * time.Hour, 12*time.Hour - time.Second} {
+			time.Sleep(use - time.Since(start))
+			if !signedIn(scanned) {
+				s.t.Fatalf("a scanned login session ended after %v", time.Since(start))
+			}
+		}
+		time.Sleep(2 * time.Second)
+		if signedIn(scanned) {
+			s.t.Error("a scanned login session lives after half a day")
+		}
+		if !signedIn(byPassword) {
+			s.t.Error("a login session by password ended as early as a scanned one")
+		}
+		asksFor(s.t, "after half a day", scanned.authorize(shopSPA.request()), "signin")
+	}, withDevices(), withConfig(func(yaml string) string { return "scan: { appid: " + testAppID + " }\n" + yaml }))
+}
+
+// byScanning signs the user ann in with a browser, by a mini-program.
+func byScanning(s *testServer, b, miniProgram *browser) {
+	s.t.Helper()
+	post := func(path string, form url.Values, edits ...func(*http.Request)) answer {
+		s.t.Helper()
+		out := miniProgram.trip(http.MethodPost, s.Issuer+path, form, edits...)
+		if out.Status != http.StatusOK {
+			s.t.Fatalf("%s: %v", path, out)
+		}
+		return out
+	}
+	tokens := post("/oauth2/token", pairs("grant_type", "wechat_jscode", "client_id", testClient, "scope", "openid device.approve",
+		"js_code", s.Code(testAppID, "ann")))
+	access := bearer(tokens.str("access_token"))
+	page := b.authorize(shopSPA.request())
+	scan := scanOn(s.t, string(page.Body))
+	post("/device/context", pairs("ticket", scan.link), access)
+	post("/device/approve", pairs("ticket", scan.link, "number", scan.number), access)
+	v := b.submit(page, "/finish")
+	if !v.callback().Has("code") {
+		s.t.Fatalf("approved and yet not signed in: %v", v)
+	}
 }
 
 // TestMaxAgeToTheSecond: an authentication of exactly max_age is good enough.

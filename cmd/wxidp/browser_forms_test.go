@@ -96,7 +96,7 @@ func TestThreat48CSRF(t *testing.T) {
 	}
 	// What posts without a form of ours has a credential of its own, or no effect.
 	for _, path := range []string{
-		"/oauth2/token", "/oauth2/revoke", "/oauth2/introspect", "/oauth2/userinfo", "/account/unbind", "/oauth2/par", "/oauth2/authorize", "/oauth2/end_session",
+		"/oauth2/token", "/oauth2/revoke", "/oauth2/introspect", "/oauth2/userinfo", "/account", "/account/unbind", "/oauth2/par", "/oauth2/authorize", "/oauth2/end_session",
 		"/wechat/decrypt", "/wechat/verify-signature", "/wechat/check-session", "/wechat/reset-session", "/wechat/events/{appid}",
 		"/oauth2/device_authorization", "/device/context", "/device/approve", "/device/deny",
 	} {

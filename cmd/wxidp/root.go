@@ -19,7 +19,9 @@ func rootCommand() *cobra.Command {
 		Use:   "wxidp",
 		Short: "OAuth 2.0 and OpenID Connect for WeChat mini-programs",
 		Long: `wxidp turns the sign-in of a WeChat mini-program (wx.login) into standard
-OAuth 2.0 and OpenID Connect tokens that any JWT library can verify.
+OAuth 2.0 and OpenID Connect tokens that any JWT library can verify. Browsers
+and devices sign in with the same accounts: by scanning a code with the
+mini-program, or by password.
 
 First steps:
   wxidp dev                       try it: server, WeChat simulator and a ready

@@ -125,13 +125,15 @@ test('unbinding wants fresh proof and ends what was signed in', async () => {
 
 test("another app's WeChat user goes by wechat_appid, and a unionid leads it back", async () => {
   const bound = await bind('ming', 'ming', { scope: 'openid profile' });
-  const token = bound.access_token;
+  let token = bound.access_token;
   const second = await signIn(config2, await server.login('ming', appID2));
   assert.equal(second.claims().sub, bound.claims().sub);
   const parameters = { username: 'ming', password, wechat_appid: appID2 };
   assert.deepEqual(await unbind(token, parameters), { status: 200, body: { unbound: true, wechat_appids: [appID2] } });
+  // All sign-ins of the account end, and the other app signs in again, silently.
   assert.equal(await active(second.access_token), false);
-  assert.equal(await active(token), true);
+  assert.equal(await active(token), false);
+  token = (await signIn(config, await server.login('ming'), { scope: 'openid profile' })).access_token;
   const again = await unbind(token, parameters);
   assert.equal(again.status, 400);
   assert.equal(again.body.error, 'invalid_request');

@@ -2,8 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
 import { after, test } from 'node:test';
-import { exportJWK, generateKeyPair } from 'jose';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { createRemoteJWKSet, decodeJwt, exportJWK, generateKeyPair, jwtVerify } from 'jose';
 import * as client from 'openid-client';
 import { discover, refusal } from '../lib/oidc.js';
 import { newPerson } from '../lib/person.js';
@@ -14,6 +17,17 @@ const afterLogout = 'http://127.0.0.1:3000/';
 const secret = randomBytes(32).toString('base64');
 const { publicKey, privateKey } = await generateKeyPair('ES256', { extractable: true });
 
+/** What shop-web was told through the back channel. */
+const told = [];
+const listener = createServer(async (request, response) => {
+  const body = [];
+  for await (const chunk of request) body.push(chunk);
+  told.push({ method: request.method, url: request.url, type: request.headers['content-type'], form: new URLSearchParams(Buffer.concat(body).toString()) });
+  response.end();
+}).listen(0, '127.0.0.1');
+await once(listener, 'listening');
+after(() => { listener.closeAllConnections(); listener.close(); });
+
 const browserClient = (id, lines) => `  - client_id: ${id}
     grant_types: [authorization_code, refresh_token]
     redirect_uris: ["${redirectURI}"]
@@ -23,8 +37,12 @@ ${lines.map((line) => `    ${line}\n`).join('')}`;
 
 const server = await startServe({
   config: `tokens: { pairwise_salt: ${randomBytes(32).toString('hex')} }
+backchannel_logout: { allowed_networks: [127.0.0.1/32] }
 clients:
-${browserClient('shop-web', ['type: confidential', 'client_secret_file: secrets/web'])}
+${browserClient('shop-web', [
+    'type: confidential', 'client_secret_file: secrets/web',
+    `backchannel_logout_uri: http://127.0.0.1:${listener.address().port}/backchannel-logout`,
+  ])}
 ${browserClient('shop-bound', [
     'type: confidential', 'client_secret_file: secrets/web', 'consent: skip', 'id_token_signed_response_alg: ES256',
     'require_pushed_authorization_requests: true', 'dpop_bound_access_tokens: true',
@@ -106,6 +124,34 @@ test('sign-in with PKCE, state and nonce; UserInfo; refresh; logout', async () =
   assert.deepEqual([...back.searchParams], [['state', 'a b&c']]);
   assert.equal((await refusal(() => client.refreshTokenGrant(web, third.refresh_token))).error, 'invalid_grant');
   assert.equal(await denial(alice, web, { prompt: 'none' }), 'login_required');
+});
+
+/** Waits until shop-web is told of the end of a sign-in. */
+async function heardOf(sid) {
+  const ofIt = ({ form }) => decodeJwt(form.get('logout_token')).sid === sid;
+  for (const deadline = Date.now() + 20_000; Date.now() < deadline; await sleep(20)) {
+    if (told.some(ofIt)) return told.filter(ofIt);
+  }
+  throw new Error(`shop-web was not told of ${sid}`);
+}
+
+test('logged out through the back channel', async () => {
+  const judy = await newPerson(server, 'judy');
+  const tokens = await signIn(judy, web);
+  const { sub, sid } = tokens.claims();
+  const logout = client.buildEndSessionUrl(web, { id_token_hint: tokens.id_token, post_logout_redirect_uri: afterLogout });
+  assert.equal((await judy.visit(logout, afterLogout)).url, afterLogout);
+
+  const [{ method, url, type, form }, ...more] = await heardOf(sid);
+  assert.deepEqual([method, url, type, [...form.keys()], more.length], ['POST', '/backchannel-logout', 'application/x-www-form-urlencoded', ['logout_token'], 0]);
+  const { issuer, jwks_uri: jwks } = web.serverMetadata();
+  const { payload, protectedHeader } = await jwtVerify(form.get('logout_token'), createRemoteJWKSet(new URL(jwks)), {
+    issuer, audience: 'shop-web', typ: 'logout+jwt', algorithms: ['RS256'], requiredClaims: ['iat', 'exp', 'jti'], maxTokenAge: '1m',
+  });
+  assert.equal(protectedHeader.typ, 'logout+jwt');
+  assert.deepEqual([payload.iss, payload.aud, payload.sid, payload.sub], [server.issuer, 'shop-web', sid, sub]);
+  assert.deepEqual(payload.events, { 'http://schemas.openid.net/event/backchannel-logout': {} });
+  assert.ok(!('nonce' in payload));
 });
 
 test('offline_access outlives the logout', async () => {

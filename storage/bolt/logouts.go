@@ -77,8 +77,15 @@ func (s *Store) QueueLogouts(ctx context.Context, notices []storage.LogoutNotice
 		}
 	}
 	return s.write(ctx, func(tx txn) (bool, error) {
+		left, err := leftLogins(tx, notices)
+		if err != nil {
+			return false, err
+		}
 		var w writes
-		wrote := false
+		for id, login := range left {
+			w.put(tx, bucketLogins, id[:], storage.EncodeLogin(login))
+		}
+		wrote := len(left) > 0
 		for _, n := range notices {
 			if n.ID.IsZero() {
 				n.ID = storage.NewLogoutID()
@@ -94,6 +101,37 @@ func (s *Store) QueueLogouts(ctx context.Context, notices []storage.LogoutNotice
 		}
 		return wrote, w.err
 	})
+}
+
+// leftLogins returns the login sessions that the families of notices were
+// participants of, without them.
+func leftLogins(tx txn, notices []storage.LogoutNotice) (map[storage.LoginID]*storage.LoginRecord, error) {
+	read, left := map[storage.LoginID]*storage.LoginRecord{}, map[storage.LoginID]*storage.LoginRecord{}
+	for i := range notices {
+		family, found, err := getFamily(tx, notices[i].FamilyID)
+		if err != nil {
+			return nil, err
+		}
+		if !found || family.LoginID.IsZero() {
+			continue
+		}
+		login := read[family.LoginID]
+		if login == nil {
+			record, found, err := getLogin(tx, family.LoginID)
+			if err != nil {
+				return nil, err
+			}
+			if !found {
+				continue
+			}
+			login = &record
+			read[family.LoginID] = login
+		}
+		if login.Leave(family.ID) {
+			left[family.LoginID] = login
+		}
+	}
+	return left, nil
 }
 
 func (w *writes) putLogout(tx txn, n *storage.LogoutNotice) {

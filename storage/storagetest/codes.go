@@ -313,6 +313,24 @@ func (s *suite) participants() {
 	s.wantAccess(web, "", storage.AccessFamilyRevoked) // forgotten or not
 }
 
+// toldParticipants: who was told of the end of a sign-in is not told again at
+// the end of the login session, and everybody else is.
+func (s *suite) toldParticipants() {
+	login := s.login(s.account("ming"), "a")
+	ended, first, second := s.redeemed(s.grant(login)), s.redeemed(s.grant(login)), s.redeemed(s.grantTo(login, otherClient))
+	told := []storage.LogoutNotice{{ClientID: clientID, UserID: ended.UserID, FamilyID: ended.ID}}
+	s.must(s.store.QueueLogouts(s.Context(), told))
+	if got := s.wantLogin("a", login.ID).Participants; !slices.Equal(got, []storage.Participant{
+		{ClientID: clientID, FamilyID: first.ID}, {ClientID: otherClient, FamilyID: second.ID},
+	}) {
+		s.Errorf("participants %+v", got)
+	}
+	s.endLogin(login.ID, true, clientID, otherClient)
+	s.wantDue(ended, first, second) // each once
+	s.must(s.store.QueueLogouts(s.Context(), []storage.LogoutNotice{{ClientID: clientID, UserID: first.UserID, FamilyID: first.ID}}))
+	s.wantLogin("a", storage.LoginID{}) // one that ended stays so
+}
+
 // Threat 10: of parallel redemptions one succeeds.
 func (s *suite) concurrentRedeem() {
 	login := s.login(s.account("ming"), "a")

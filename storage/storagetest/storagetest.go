@@ -117,6 +117,7 @@ func RunOptions(t *testing.T, opts Options) {
 		"Login/Threat23UserEnds":            (*suite).loginUserEnds,
 		"Login/Expiry":                      (*suite).loginExpiry,
 		"Login/Participants":                (*suite).participants,
+		"Login/ToldParticipants":            (*suite).toldParticipants,
 		"Code/Redeem":                       (*suite).redeemOK,
 		"Code/Threats6And8Wrong":            (*suite).redeemWrong,
 		"Code/Threat9Replay":                (*suite).redeemReplay,

@@ -58,12 +58,7 @@ func (p *page) T(key string, args ...any) (string, error) {
 }
 
 // Title is the document's title.
-func (p *page) Title() (string, error) {
-	if v, ok := p.View.(Error); ok && v.Title != "" {
-		return v.Title, nil
-	}
-	return p.T(p.name + ".title")
-}
+func (p *page) Title() (string, error) { return p.T(p.name + ".title") }
 
 // Name is the page's name, for styles.
 func (p *page) Name() string { return p.name }

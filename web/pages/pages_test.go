@@ -230,7 +230,7 @@ func TestScanStates(t *testing.T) {
 	r := newRenderer(t, "")
 	for state, words := range map[ScanState]string{
 		"": "Scan with WeChat on your phone", ScanWaiting: "Scan with WeChat on your phone", ScanScanned: "Scanned. Now confirm on your phone",
-		ScanApproved: "Confirmed. Signing you in…", ScanDenied: "You declined on your phone", ScanExpired: "The code has expired",
+		ScanApproved: "Confirmed. Signing you in…", ScanDenied: "Not confirmed: declined on the phone, or a wrong number was chosen there", ScanExpired: "The code has expired",
 	} {
 		raw, err := r.SignIn(Context{Lang: English}, SignIn{Base: "/s", Scan: sampleScan(state)})
 		if err != nil {

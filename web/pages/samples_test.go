@@ -33,12 +33,13 @@ func samples() []sample {
 	scan := []string{"scan-code", "scan-number", "scan-refresh", "scan-done", "scan-link", "cancel"}
 	password := []string{"username", "password", "sign-in", "cancel"}
 	all := []sample{
-		show("sign in", (*Renderer).SignIn, SignIn{Base: "/signin/7", Client: "shop", ClientURI: "https://shop.example/", LoginHint: "ming", Notice: "1-2-3", Password: true, Scan: sampleScan("")}, slices.Concat(scan, password)...),
+		show("sign in", (*Renderer).SignIn, SignIn{Base: "/signin/7", Client: "shop", LoginHint: "ming", Notice: "1-2-3", Password: true, Scan: sampleScan("")}, slices.Concat(scan, password)...),
 		show("sign in by password", (*Renderer).SignIn, SignIn{Base: "/signin/7", Client: "shop", Password: true}, password...),
-		show("select account", (*Renderer).SelectAccount, SelectAccount{Base: "/signin/7", Client: "shop", ClientURI: "https://shop.example/", Account: "ming"}, "continue", "switch", "cancel", "account"),
-		show("consent", (*Renderer).Consent, Consent{Base: "/signin/7", Client: "shop", ClientURI: "https://shop.example/", Account: "ming", Offline: true,
+		show("select account", (*Renderer).SelectAccount, SelectAccount{Base: "/signin/7", Client: "shop", Account: "ming"}, "continue", "switch", "cancel", "account"),
+		show("consent", (*Renderer).Consent, Consent{Base: "/signin/7", Client: "shop", Account: "ming", Offline: true,
 			Scopes: []ScopeText{{Name: "openid"}, {Name: "profile"}, {Name: "phone"}, {Name: "wechat"}, {Name: "wechat.data"}, {Name: "roles"}, {Name: "external_id"}, {Name: "device.approve"}},
-			Claims: []string{"nickname", "picture", "phone_number", "roles"}}, "allow", "deny", "switch", "account"),
+			Claims: []string{"name", "nickname", "picture", "preferred_username", "given_name", "family_name", "middle_name", "profile", "website", "gender",
+				"birthdate", "zoneinfo", "locale", "updated_at", "phone_number", "phone_number_verified", "auth_time", "acr", "amr", "roles", "external_id"}}, "allow", "deny", "switch", "account"),
 		show("device", (*Renderer).DeviceEntry, DeviceEntry{Action: "/device", Code: "1234-5678", Notice: "1-2-3"}, "user-code", "device-next"),
 		show("device approved", (*Renderer).DeviceDone, DeviceDone{Approved: true, Client: "shop"}, "device-done"),
 		show("device denied", (*Renderer).DeviceDone, DeviceDone{Client: "shop"}, "device-done"),
@@ -49,7 +50,7 @@ func samples() []sample {
 		show("form post", (*Renderer).FormPost, FormPost{Action: "https://shop.example/cb", Fields: []Field{{"code", "c"}, {"submit", "s"}}}, "form-post"),
 		show("scan landing", (*Renderer).ScanLanding, ScanLanding{}),
 		show("empty account", (*Renderer).Account, Account{Name: "ming"}, "account", "sign-out", "sign-out-everywhere"),
-		show("account", (*Renderer).Account, Account{Name: "ming", Username: "ming", Phone: "138****1234", Notice: "1-2-3",
+		show("account", (*Renderer).Account, Account{Name: "ming", Username: "ming", Phone: "138****1234",
 			Identities: []Identity{{"shop", sampleTime}},
 			Logins:     []Login{{"L1", "chrome", "192.0.2.0/24", sampleTime, true}, {"L2", "", "", sampleTime, false}},
 			SignIns:    []ClientSignIn{{"F1", "shop", sampleTime, sampleTime}, {"F2", "shop", sampleTime, time.Time{}}},

@@ -15,7 +15,6 @@ type SignIn struct {
 	// event comes. Both speak of the ScanState as {"state":"scanned"}.
 	Base      string
 	Client    string // the name of the client that people sign in to
-	ClientURI string // "": the name is no link
 	LoginHint string // fills the user name in
 	Notice    string // why the last attempt failed, localised; "": there was none
 	Password  bool   // the form for a password is shown
@@ -47,23 +46,21 @@ const (
 // (prompt=select_account, OIDC Core §3.1.2.1). Forms post to Base + "/continue",
 // "/switch" and "/cancel".
 type SelectAccount struct {
-	Base      string
-	Client    string
-	ClientURI string
-	Account   string // the name that the user knows
+	Base    string
+	Client  string
+	Account string // the name that the user knows
 }
 
 // Consent asks what a client may do. Forms post to Base + "/allow", "/deny" and
 // "/switch".
 type Consent struct {
-	Base      string
-	Client    string
-	ClientURI string
-	Account   string
-	Scopes    []ScopeText
-	Claims    []string // names of claims that are requested one by one (OIDC Core §5.5)
-	Offline   bool     // the client keeps access while the user is away
-	Device    *Device  // what is to be let in is a device elsewhere; nil: this browser
+	Base    string
+	Client  string
+	Account string
+	Scopes  []ScopeText
+	Claims  []string // names of claims that are requested one by one (OIDC Core §5.5)
+	Offline bool     // the client keeps access while the user is away
+	Device  *Device  // what is to be let in is a device elsewhere; nil: this browser
 }
 
 // Device is a device that shows a user code and waits to be let in (RFC 8628).
@@ -103,7 +100,6 @@ type SignOut struct {
 	Fields  []Field
 	Client  string // who asks for it; "": nobody known
 	Account string
-	StayURI string // where "stay signed in" leads; "": the account page
 }
 
 // SignedOut tells that the login session has ended.
@@ -114,7 +110,6 @@ type SignedOut struct {
 
 // Error tells what went wrong.
 type Error struct {
-	Title     string // localised; "": a general one
 	Message   string // localised
 	Code      string // the OAuth error code; "": none
 	RequestID string
@@ -145,7 +140,6 @@ type Account struct {
 	Logins     []Login
 	SignIns    []ClientSignIn
 	Consents   []GrantedConsent
-	Notice     string // what was just done, localised; "": nothing
 }
 
 // Identity is a WeChat identity of the user.

@@ -84,7 +84,6 @@
         read(event.data);
       }
       source.addEventListener('message', heard);
-      source.addEventListener('state', heard);
       source.addEventListener('error', function () {
         failures++;
         if (source.readyState === 2 || failures > 2) poll();
