@@ -240,6 +240,9 @@ func (p *Provider) RevokeConsent(ctx context.Context, req Request, clientID stri
 	if err != nil || login == nil {
 		return false, err
 	}
+	if p.settings().client(clientID) == nil {
+		return true, nil // nothing of it is on the page
+	}
 	found, err := p.store.RevokeConsent(ctx, login.UserID, clientID, p.settings().notified())
 	if found {
 		p.wakeLogouts()

@@ -177,6 +177,7 @@ func (p *Provider) finish(ctx context.Context, req Request, snap *snapshot, ix *
 			UserInfoClaims: a.claims.userInfo,
 		},
 		Lifetime: codeLifetime,
+		Agreed:   !agreed && !a.client.SkipConsent,
 		Remember: agreed,
 	})
 	if err != nil {
@@ -187,6 +188,8 @@ func (p *Provider) finish(ctx context.Context, req Request, snap *snapshot, ix *
 	case storage.CodeLoginEnded, storage.CodeUserDisabled: // at this moment: as if it had been so before
 		ix.id, ix.Finished = "", false // that one led here
 		return p.advance(ctx, req, snap, ix, a, nil)
+	case storage.CodeConsentGone:
+		return p.advance(ctx, req, snap, ix, a, login)
 	default:
 		return Next{}, errors.New("unknown verdict of a code's issue")
 	}

@@ -204,6 +204,7 @@ type InteractionView struct {
 	Scope     []string
 	Claims    []string // asked for beyond the scopes
 	Offline   bool
+	Terms     string // digest of what the consent page asks for; comes back with its form
 	CanScan   bool
 	Scan      *ScanView // a code is shown
 }

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 
 	"github.com/wxidp/wxidp/storage"
@@ -59,6 +60,7 @@ func (p *Provider) describe(ctx context.Context, req Request, ix *openInteractio
 		}
 		view.ClientID, view.Client = a.client.ID, a.client.title()
 		view.Scope, view.Claims, view.Offline = a.scope, a.extraClaims(), a.offline()
+		view.Terms = a.terms()
 	}
 	return nil
 }
@@ -124,8 +126,16 @@ func (p *Provider) act(ctx context.Context, req Request, id string, steps ...Ste
 	return nil, next, err
 }
 
-// Allow records that the person agrees to what the consent page asked.
-func (p *Provider) Allow(ctx context.Context, req Request, id string) (Next, error) {
+// terms names what a consent page asks for.
+func (a *authRequest) terms() string {
+	digest := tokenDigest(joinScope(a.scope) + "\x00" + joinScope(a.extraClaims()))
+	return hex.EncodeToString(digest[:8])
+}
+
+// Allow records that the person agrees to what the consent page asked. terms
+// are those of the page: where a reload has changed what is asked for since, it
+// is asked anew. "": not known.
+func (p *Provider) Allow(ctx context.Context, req Request, id, terms string) (Next, error) {
 	at, next, err := p.act(ctx, req, id, StepConsent)
 	if at == nil || err != nil {
 		return next, err
@@ -133,7 +143,7 @@ func (p *Provider) Allow(ctx context.Context, req Request, id string) (Next, err
 	if at.ix.Purpose == purposeDevice {
 		return p.answerDevice(ctx, req, at, true)
 	}
-	if at.a == nil {
+	if at.a == nil || terms != "" && terms != at.a.terms() {
 		return Next{Interaction: id}, nil
 	}
 	return p.finish(ctx, req, at.snap, at.ix, at.a, at.login, true)

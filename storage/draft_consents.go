@@ -83,11 +83,24 @@ func (d *Draft) RevokeConsent(userID, clientID string, notify []string) (found b
 		found = true
 		f.RevokedAt, f.RevokedFor = d.now, RevokedForConsent
 		d.families = append(d.families, f)
+		login, err := d.login(f.LoginID)
+		if err != nil {
+			return false, err
+		}
+		if login != nil && login.Leave(f.ID) {
+			login.changed = true // it is told here, and not again at logout
+		}
 		if !f.LoginID.IsZero() && slices.Contains(notify, clientID) {
 			d.notices = append(d.notices, newNotice(clientID, userID, f.ID, d.now))
 		}
 	}
 	return found, nil
+}
+
+// agreesTo reports whether a list of consents covers the scope of a grant.
+func agreesTo(list []Consent, g *Grant) bool {
+	i := slices.IndexFunc(list, func(c Consent) bool { return c.ClientID == g.ClientID && !c.over() })
+	return i >= 0 && !slices.ContainsFunc(g.Scope, func(s string) bool { return !slices.Contains(list[i].Scope, s) })
 }
 
 // remember drafts that a user has agreed to what a grant says.

@@ -197,6 +197,15 @@ func (d *Draft) IssueCode(in CodeIssue) (CodeVerdict, CodeRecord, error) {
 			return CodeLoginEnded, CodeRecord{}, nil
 		}
 	}
+	if in.Agreed {
+		list, err := d.consentsOf(user.id)
+		if err != nil {
+			return 0, CodeRecord{}, err
+		}
+		if !agreesTo(list, &in.Grant) {
+			return CodeConsentGone, CodeRecord{}, nil
+		}
+	}
 	if in.Remember {
 		if err := d.remember(user, &in.Grant); err != nil {
 			return 0, CodeRecord{}, err

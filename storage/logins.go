@@ -220,6 +220,9 @@ type CodeIssue struct {
 	Code     Digest
 	Grant    Grant
 	Lifetime time.Duration
+	// Agreed: the grant rests on what the user has agreed to for the client
+	// before, which must still cover its scope.
+	Agreed bool
 	// Remember adds Grant.Scope, IDTokenClaims and UserInfoClaims to what the
 	// user has agreed to for the client.
 	Remember bool
@@ -233,6 +236,7 @@ const (
 	CodeOK         CodeVerdict = iota + 1
 	CodeLoginEnded             // the login session is not live or not the user's
 	CodeUserDisabled
+	CodeConsentGone // of Agreed: taken back meanwhile
 )
 
 // Redemption asks Store.Redeem to exchange a code.

@@ -19,6 +19,7 @@ func (s *Server) serveDevice(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) showDevice(w http.ResponseWriter, r *http.Request, req provider.Request, code string, trouble *provider.Error) error {
 	ctx := s.pageContext(w, r, req.Browser, "")
+	ctx.CSRF = csrfToken(req.Browser, "") // nothing is decided here for anybody
 	view := pages.DeviceEntry{Action: s.pathPrefix + provider.PathDeviceVerification, Code: code}
 	status := http.StatusOK
 	if trouble != nil {
@@ -33,7 +34,8 @@ func (s *Server) showDevice(w http.ResponseWriter, r *http.Request, req provider
 func (s *Server) serveDeviceCode(w http.ResponseWriter, r *http.Request) error {
 	req := s.browserRequest(w, r)
 	code := r.PostForm.Get("user_code")
-	next, err := s.Provider.BeginDevice(r.Context(), req, code, s.cookie(r, cookieLanguage))
+	lang, _ := pages.ParseLang(s.cookie(r, cookieLanguage))
+	next, err := s.Provider.BeginDevice(r.Context(), req, code, string(lang))
 	if refusal := provider.AsError(err); err != nil && refusal.Status < http.StatusInternalServerError {
 		s.logError(w, r, "", refusal, nil)
 		return s.showDevice(w, r, req, cut(code, 16), refusal)

@@ -64,7 +64,7 @@ func (s *Server) askEndSession(w http.ResponseWriter, r *http.Request, req provi
 		view.Fields = append(view.Fields, pages.Field{Name: field.Name, Value: field.Value})
 	}
 	ctx := s.pageContext(w, r, req.Browser, "")
-	ctx.URL = ""
+	ctx.URL, ctx.CSRF = "", csrfToken(req.Browser, "") // a field says whose login session it is about
 	body, err := s.site.Load().SignOut(ctx, view)
 	return s.writePage(w, http.StatusOK, body, err)
 }

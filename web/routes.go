@@ -62,9 +62,10 @@ func (s *Server) pages(r chi.Router, at func(string) string) {
 	r.Post(at(pathSignIn+"/finish"), s.pageForm(s.serveFinish))
 	r.Get(at(pathSignIn+"/state"), s.limited(s.endpoint(s.serveScanState)))
 	r.Get(at(pathSignIn+"/events"), s.limited(s.endpoint(s.serveScanEvents)))
+	r.Post(at(pathSignIn+"/allow"), s.personalForm(s.serveAllow))
 	r.Post(at(pathSignIn+"/cancel"), s.serveStep(false, s.Provider.Deny))
 	for button, do := range map[string]func(context.Context, provider.Request, string) (provider.Next, error){
-		"/allow": s.Provider.Allow, "/deny": s.Provider.Deny, "/continue": s.Provider.Continue, "/switch": s.Provider.Switch,
+		"/deny": s.Provider.Deny, "/continue": s.Provider.Continue, "/switch": s.Provider.Switch,
 	} {
 		r.Post(at(pathSignIn+button), s.serveStep(true, do))
 	}

@@ -57,7 +57,7 @@ func (s *Server) stepPage(ctx pages.Context, view *provider.InteractionView, not
 	case provider.StepSelect:
 		return site.SelectAccount(ctx, pages.SelectAccount{Base: base, Client: view.Client, Account: view.Account})
 	case provider.StepConsent:
-		consent := pages.Consent{Base: base, Client: view.Client, Account: view.Account, Claims: view.Claims, Offline: view.Offline}
+		consent := pages.Consent{Base: base, Client: view.Client, Account: view.Account, Claims: view.Claims, Offline: view.Offline, Terms: view.Terms}
 		if view.Device {
 			consent.Device = &pages.Device{Code: view.UserCode, Agent: view.Agent, Place: view.Place, Since: view.Since}
 		}
@@ -97,6 +97,12 @@ func (s *Server) serveStep(personal bool, do func(ctx context.Context, req provi
 		next, err := do(r.Context(), s.browserRequest(w, r), chi.URLParam(r, "id"))
 		return s.goOn(w, r, next, err)
 	})
+}
+
+// serveAllow takes the consent page's yes.
+func (s *Server) serveAllow(w http.ResponseWriter, r *http.Request) error {
+	next, err := s.Provider.Allow(r.Context(), s.browserRequest(w, r), chi.URLParam(r, "id"), r.PostForm.Get(pages.TermsField))
+	return s.goOn(w, r, next, err)
 }
 
 // servePassword signs in by username and password. What is wrong with them is

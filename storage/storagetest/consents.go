@@ -150,3 +150,31 @@ func (s *suite) consentsBounded() {
 		s.Errorf("%d consents, from %+v on", len(got), got[:2])
 	}
 }
+
+// reliedConsents: a code that rests on an earlier consent is not issued once
+// that was taken back, nor for more than it covers.
+func (s *suite) reliedConsents() {
+	login := s.login(s.account("ming"), "a")
+	grant := s.grantTo(login, otherClient)
+	grant.Scope = []string{"openid", "profile"}
+	want := func(verdict storage.CodeVerdict, scope ...string) {
+		s.Helper()
+		grant := grant
+		grant.Scope = scope
+		got, err := s.store.IssueCode(s.Context(), storage.CodeIssue{
+			Code: digest("code", storage.NewToken()), Grant: grant, Lifetime: long, Agreed: true,
+		})
+		s.must(err)
+		if got != verdict {
+			s.Errorf("IssueCode for %v = %d, want %d", scope, got, verdict)
+		}
+	}
+	want(storage.CodeConsentGone, "openid")
+	s.consent(login, otherClient, grant.Scope, nil)
+	want(storage.CodeOK, "openid", "profile")
+	want(storage.CodeOK, "openid")
+	want(storage.CodeConsentGone, "openid", "phone")
+	_, err := s.store.RevokeConsent(s.Context(), login.UserID, otherClient, nil)
+	s.must(err)
+	want(storage.CodeConsentGone, "openid")
+}

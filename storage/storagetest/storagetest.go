@@ -127,6 +127,7 @@ func RunOptions(t *testing.T, opts Options) {
 		"Concurrent/LoginEnd":               (*suite).concurrentLoginEnd,
 		"Concurrent/State":                  (*suite).concurrentState,
 		"Consents":                          (*suite).consents,
+		"Consents/Relied":                   (*suite).reliedConsents,
 		"Consents/United":                   (*suite).consentsUnited,
 		"Consents/Bounded":                  (*suite).consentsBounded,
 		"Consents/NamesBounded":             (*suite).consentNamesBounded,

@@ -20,6 +20,9 @@ import (
 // that goes back to the issuer has.
 const CSRFField = "csrf"
 
+// TermsField is the name of the hidden field with Consent.Terms.
+const TermsField = "terms"
+
 // LangParam is the query parameter that language links add to Context.URL.
 const LangParam = "lang"
 

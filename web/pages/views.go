@@ -60,6 +60,7 @@ type Consent struct {
 	Scopes  []ScopeText
 	Claims  []string // names of claims that are requested one by one (OIDC Core §5.5)
 	Offline bool     // the client keeps access while the user is away
+	Terms   string   // comes back as TermsField with the form that allows; "": no such field
 	Device  *Device  // what is to be let in is a device elsewhere; nil: this browser
 }
 
