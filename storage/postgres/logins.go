@@ -3,6 +3,7 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -167,7 +168,11 @@ func (s *Store) SettleLogouts(ctx context.Context, notices []storage.LogoutNotic
 // QueueLogouts adds notices that are due at once. An ID or an EndedAt that is
 // zero is filled in; a notice whose ID is there already stays as it is.
 func (s *Store) QueueLogouts(ctx context.Context, notices []storage.LogoutNotice) error {
+	if len(notices) > storage.MaxPage {
+		return storage.ErrTooLarge
+	}
 	list := make([]statement, len(notices))
+	logins := make([]storage.LoginID, len(notices)) // that the families came from, which never changes
 	for i := range notices {
 		n := notices[i]
 		if len(storage.EncodeLogout(&n)) > storage.MaxValueSize {
@@ -179,8 +184,21 @@ func (s *Store) QueueLogouts(ctx context.Context, notices []storage.LogoutNotice
 		list[i] = statement{s.sql(`INSERT INTO logouts (id, client_id, user_id, family_id, ended_at, attempts, next_at)
 			VALUES ($1, $2, $3, $4, coalesce($5, clock_timestamp()), $6, clock_timestamp()) ON CONFLICT (id) DO NOTHING`),
 			[]any{[16]byte(n.ID), text(n.ClientID), text(n.UserID), [16]byte(n.FamilyID), optional(n.EndedAt), int64(n.Attempts)}}
+		family, err := s.Family(ctx, n.FamilyID)
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			return err
+		}
+		logins[i] = family.LoginID
 	}
-	return s.writeLogouts(ctx, notices, list)
+	return s.decide(ctx, func(d *storage.Draft, r *rows) (bool, error) {
+		for i := range notices {
+			if err := d.Told(logins[i], notices[i].FamilyID); err != nil {
+				return false, err
+			}
+			r.add(list[i].sql, list[i].args...)
+		}
+		return len(notices) > 0, nil
+	})
 }
 
 // writeLogouts writes one statement for each notice in one commit, in the
