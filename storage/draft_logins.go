@@ -87,6 +87,19 @@ func (d *Draft) endSignIns(user *draftUser, reason string, notify []string) erro
 	return user.EndFamilies(d.now, reason)
 }
 
+// Told drafts that a login session forgets a family whose client is told of its
+// end by a notice of its own.
+func (d *Draft) Told(id LoginID, family FamilyID) error {
+	login, _, err := d.liveLogin(id)
+	if err != nil || login == nil {
+		return err
+	}
+	if login.Leave(family) {
+		login.changed = true
+	}
+	return nil
+}
+
 // TouchLogin drafts another idle expiry of a login session.
 func (d *Draft) TouchLogin(id LoginID, idle time.Duration) error {
 	login, _, err := d.liveLogin(id)

@@ -1,0 +1,222 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/wxidp/wxidp/storage"
+)
+
+// gcBatch is how many records one commit of RunGC looks at, and maxGCClaims how
+// many claims beside them.
+const (
+	gcBatch     = 500
+	maxGCClaims = 1000
+)
+
+// expiring is one table whose records expire.
+type expiring struct {
+	due   string // whether there is a record to look at
+	sweep string // looks at up to $1 records and returns how many it saw and how many it deleted
+}
+
+// plain deletes the due records of a table by what they are known by.
+func plain(table, key, at string) expiring {
+	return expiring{
+		due: `EXISTS (SELECT FROM ` + table + ` WHERE ` + at + ` <= clock_timestamp())`,
+		sweep: `WITH due AS (SELECT ` + key + ` FROM ` + table + ` WHERE ` + at + ` <= clock_timestamp() ORDER BY ` + at + ` LIMIT $1 FOR UPDATE SKIP LOCKED),
+			gone AS (DELETE FROM ` + table + ` WHERE (` + key + `) IN (SELECT ` + key + ` FROM due) RETURNING 1)
+			SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM gone)`,
+	}
+}
+
+// prolonged deletes the due records of a table but for those that were
+// prolonged since: these are looked at again when they expire.
+func prolonged(table string) expiring {
+	return expiring{
+		due: `EXISTS (SELECT FROM ` + table + ` WHERE look_at <= clock_timestamp())`,
+		sweep: `WITH t AS MATERIALIZED (SELECT clock_timestamp() AS now),
+			due AS MATERIALIZED (SELECT id, least(idle_expires_at, expires_at) AS until FROM ` + table + ` WHERE look_at <= (SELECT now FROM t)
+				ORDER BY look_at LIMIT $1 FOR UPDATE SKIP LOCKED),
+			gone AS (DELETE FROM ` + table + ` x USING due, t WHERE x.id = due.id AND due.until <= t.now RETURNING 1),
+			kept AS (UPDATE ` + table + ` x SET look_at = due.until FROM due, t WHERE x.id = due.id AND due.until > t.now RETURNING 1)
+			SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM gone)`,
+	}
+}
+
+var expiringTables = [...]expiring{
+	prolonged("families"), prolonged("logins"),
+	plain("items", "id", "expires_at"), plain("denied_jtis", "jti", "expires_at"), plain("idempotency", "id", "expires_at"),
+	plain("codes", "id", "look_at"), plain("states", "kind, id", "expires_at"),
+}
+
+var expiredClaims = plain("claims", "id", "expires_at")
+
+// DeleteExpired looks at up to limit records whose time to be looked at has
+// come: at some of every kind of which there are any. It passes over those
+// that another node looks at.
+func (s *Store) DeleteExpired(ctx context.Context, limit int) (deleted int, more bool, err error) {
+	limit = storage.PageSize(limit)
+	err = s.write(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		deleted, more = 0, false
+		due, keysDue, err := s.dueTables(ctx, c)
+		if err != nil {
+			return err
+		}
+		if len(due) > 0 {
+			if deleted, more, err = s.sweep(ctx, c, due, limit); err != nil {
+				return err
+			}
+		}
+		if !keysDue {
+			return nil
+		}
+		if deleted == limit {
+			more = true
+			return nil
+		}
+		n, rest, err := s.expireSessionKeys(ctx, c, limit-deleted)
+		deleted, more = deleted+n, more || rest
+		return err
+	})
+	if err != nil {
+		return 0, false, err
+	}
+	return deleted, more, nil
+}
+
+// dueTables returns the tables with records to look at, in an order that
+// changes, and drops expired claims, which count for nothing.
+func (s *Store) dueTables(ctx context.Context, c *pgx.Conn) (due []expiring, sessionKeys bool, err error) {
+	query := `SELECT ` + expiredClaims.due + `, EXISTS (SELECT FROM session_keys WHERE look_at <= clock_timestamp())`
+	var claims bool
+	found := make([]bool, len(expiringTables))
+	to := []any{&claims, &sessionKeys}
+	for i := range expiringTables {
+		query += `, ` + expiringTables[i].due
+		to = append(to, &found[i])
+	}
+	if err := c.QueryRow(ctx, s.sql(query)).Scan(to...); err != nil {
+		return nil, false, err
+	}
+	if claims {
+		var seen, gone int64
+		if err := c.QueryRow(ctx, s.sql(expiredClaims.sweep), maxGCClaims).Scan(&seen, &gone); err != nil {
+			return nil, false, err
+		}
+	}
+	turn := int(s.gcTurn.Add(1))
+	for i := range expiringTables {
+		if at := (i + turn) % len(expiringTables); found[at] {
+			due = append(due, expiringTables[at])
+		}
+	}
+	return due, sessionKeys, nil
+}
+
+// sweep looks at an equal share of each table in one commit.
+func (s *Store) sweep(ctx context.Context, c *pgx.Conn, due []expiring, limit int) (deleted int, more bool, err error) {
+	share := max(limit/len(due), 1)
+	if len(due) > limit {
+		due, more = due[:limit], true
+	}
+	changed := false
+	var b pgx.Batch
+	for _, table := range due {
+		b.Queue(s.sql(table.sweep), share).QueryRow(func(row pgx.Row) error {
+			var seen, gone int
+			err := row.Scan(&seen, &gone)
+			deleted += gone
+			changed, more = changed || seen > 0, more || seen == share
+			return err
+		})
+	}
+	err = c.SendBatch(ctx, &b).Close()
+	if err == nil && changed {
+		s.wrote()
+	}
+	return deleted, more, err
+}
+
+// expireSessionKeys drops expired session_keys from custody, unless another one
+// was put there meanwhile.
+func (s *Store) expireSessionKeys(ctx context.Context, c *pgx.Conn, limit int) (deleted int, more bool, err error) {
+	type row struct{ identity, data []byte }
+	var now time.Time
+	var due []row
+	found, err := c.Query(ctx, s.sql(`SELECT clock_timestamp(), identity, record FROM session_keys WHERE look_at <= clock_timestamp() ORDER BY look_at LIMIT $1`), limit)
+	if err != nil {
+		return 0, false, err
+	}
+	defer found.Close()
+	for found.Next() {
+		var r row
+		if err := found.Scan(&now, &r.identity, &r.data); err != nil {
+			return 0, false, err
+		}
+		due = append(due, r)
+	}
+	if err := found.Err(); err != nil {
+		return 0, false, err
+	}
+	var b pgx.Batch
+	for _, r := range due {
+		keys, err := storage.DecodeSessionKeys(r.data)
+		left, until := storage.ExpireSessionKeys(keys, now.UTC())
+		switch {
+		case err != nil: // one damaged record must not keep all others from being deleted
+			b.Queue(`UPDATE session_keys SET look_at = $3 WHERE identity = $1 AND record = $2`, r.identity, r.data, now.Add(24*time.Hour))
+			continue
+		case len(left) == 0:
+			b.Queue(`DELETE FROM session_keys WHERE identity = $1 AND record = $2`, r.identity, r.data)
+		default:
+			b.Queue(`UPDATE session_keys SET look_at = $3, record = $4 WHERE identity = $1 AND record = $2`,
+				r.identity, r.data, until, storage.EncodeSessionKeys(left))
+		}
+		if len(left) < len(keys) {
+			deleted++
+		}
+	}
+	if b.Len() == 0 {
+		return 0, false, nil
+	}
+	if err := c.SendBatch(ctx, &b).Close(); err != nil {
+		return 0, false, err
+	}
+	s.wrote()
+	return deleted, len(due) == limit, nil
+}
+
+// RunGC deletes expired records until ctx ends, looking every so often, and
+// leaves the database to others for several times as long as each batch took.
+// All nodes may run it: each passes over what another one has locked.
+func (s *Store) RunGC(ctx context.Context, every time.Duration) {
+	if every <= 0 {
+		every = time.Second
+	}
+	failing := false
+	for {
+		begin := time.Now()
+		_, more, err := s.DeleteExpired(ctx, gcBatch)
+		if ctx.Err() != nil || errors.Is(err, storage.ErrClosed) {
+			return
+		}
+		if err != nil && !failing {
+			s.log.Error("expired records could not be deleted", "event", "storage.gc_failed", "detail", err.Error())
+		}
+		failing = err != nil
+		pause := every/2 + rand.N(every)
+		if more {
+			pause = min(pause, max(4*time.Since(begin), time.Millisecond))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}

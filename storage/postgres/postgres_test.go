@@ -1,0 +1,103 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/wxidp/wxidp/internal/seal"
+	"github.com/wxidp/wxidp/internal/secret"
+	"github.com/wxidp/wxidp/storage"
+	"github.com/wxidp/wxidp/storage/postgres/pgtest"
+	"github.com/wxidp/wxidp/storage/storagetest"
+)
+
+var cluster *pgtest.Cluster
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) (code int) {
+	var err error
+	cluster, err = pgtest.Start(func(ctx context.Context, dsn string) error {
+		_, err := Migrate(ctx, secret.New(dsn), nil)
+		return err
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() {
+		if err := cluster.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}()
+	return m.Run()
+}
+
+func testKeyring(t testing.TB) *seal.Keyring {
+	t.Helper()
+	keyring, err := seal.ParseKeyring([]byte("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keyring
+}
+
+// openStore opens a store on an empty database.
+func openStore(t testing.TB, opts Options, test hooks) *Store {
+	t.Helper()
+	opts.DSN, opts.Keyring = secret.New(cluster.Database(t)), testKeyring(t)
+	s, err := open(context.Background(), opts, test)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func contractOptions(clock func() time.Time) storagetest.Options {
+	return storagetest.Options{
+		Open:  func(t *testing.T) storage.Store { return openStore(t, Options{}, hooks{clock: clock}) },
+		Rows:  countRows,
+		Check: checkRows,
+		Dump: func(t *testing.T, s storage.Store) []byte {
+			return cluster.Files(t, s.(*Store).pool.Config().ConnString())
+		},
+	}
+}
+
+func TestContract(t *testing.T) { storagetest.RunOptions(t, contractOptions(nil)) }
+
+// TestContractInBubble moves time by days: the bubble's clock takes the place
+// of the database's. Its time stands still while the database is asked.
+func TestContractInBubble(t *testing.T) {
+	opts := contractOptions(time.Now)
+	opts.Bubble, opts.ModelSteps = true, 10_000
+	if testing.Short() {
+		opts.ModelSteps = 4000
+	}
+	storagetest.RunOptions(t, opts)
+}
+
+// countRows counts the records of all kinds with their entries in indexes of
+// expiry and of what belongs to a user.
+func countRows(t *testing.T, store storage.Store) (rows int) {
+	for table, weight := range map[string]int{
+		"users": 1, "identities": 1, "owners": 1, "session_keys": 2, "clients": 1, "families": 3, "denied_jtis": 2, "idempotency": 2,
+		"items": 2, "records": 1, "logins": 3, "codes": 2, "consents": 1, "states": 2, "logouts": 2,
+	} {
+		var n int
+		if err := store.(*Store).readRow(t.Context(), `SELECT count(*) FROM `+table, nil, &n); err != nil {
+			t.Fatal(err)
+		}
+		rows += n * weight
+	}
+	return rows
+}
