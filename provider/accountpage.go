@@ -226,11 +226,11 @@ func (p *Provider) EndSignIn(ctx context.Context, req Request, id string) (ended
 	if err != nil {
 		return false, err
 	}
-	if _, err := p.store.RevokeFamily(ctx, familyID, "user"); err != nil {
+	if _, err := p.endFamily(ctx, family, "user"); err != nil {
 		return false, err
 	}
 	p.info(ctx, req, "sign_in.ended", slog.String("sub", login.UserID), slog.String("client_id", family.ClientID), slog.String("sid", id))
-	return true, p.tellOfEnd(ctx, family)
+	return true, nil
 }
 
 // RevokeConsent forgets what the user has agreed to for a client and ends the

@@ -255,24 +255,11 @@ const (
 	amrScan     = "qr"
 )
 
-// scopeClaims are the claims that a person agrees to with a scope.
-var scopeClaims = map[string][]string{
-	scopeProfile:    append([]string{"name", "nickname", "picture", "updated_at"}, profileNames...),
-	scopePhone:      {"phone_number", "phone_number_verified"},
-	scopeRoles:      {"roles"},
-	scopeExternalID: {"external_id"},
-}
-
-// protocolClaims say nothing of a person that a sign-in does not say anyway.
-var protocolClaims = []string{"acr", "amr", "auth_time", "sub", "sid", "iss", "aud", "exp", "iat"}
-
-// extraClaims are those that the claims parameter asks for beyond the scopes,
-// as far as they are released to anybody.
+// extraClaims are those that the claims parameter asks for beyond the scopes
+// and beyond what every sign-in says.
 func (a *authRequest) extraClaims() []string {
 	return slices.DeleteFunc(a.claims.all(), func(name string) bool {
-		if slices.Contains(protocolClaims, name) || !a.client.mayAsk(name) {
-			return true
-		}
-		return slices.ContainsFunc(a.scope, func(scope string) bool { return slices.Contains(scopeClaims[scope], name) })
+		scope := namedClaims[name].scope
+		return scope == "" || slices.Contains(a.scope, scope)
 	})
 }

@@ -121,7 +121,7 @@ func (p *Provider) deviceByCode(ctx context.Context, code string) (storage.Diges
 // its user code.
 type deviceRequest struct {
 	Key       storage.Digest // names the ticket to approveDevice and refuseDevice
-	UserCode  string         // as XXXX-XXXX
+	UserCode  string         // in two groups of four letters
 	Client    *Client
 	Scope     []string
 	Agent     string // "": not known

@@ -30,7 +30,12 @@ func (p *Provider) EndFamily(ctx context.Context, id storage.FamilyID, reason st
 	if err != nil {
 		return false, err
 	}
-	if found, err = p.store.RevokeFamily(ctx, id, reason); err != nil || !found || !family.RevokedAt.IsZero() {
+	return p.endFamily(ctx, family, reason)
+}
+
+// endFamily is EndFamily for a family as it was read.
+func (p *Provider) endFamily(ctx context.Context, family storage.Family, reason string) (found bool, err error) {
+	if found, err = p.store.RevokeFamily(ctx, family.ID, reason); err != nil || !found || !family.RevokedAt.IsZero() {
 		return found, err
 	}
 	return true, p.tellOfEnd(ctx, family)

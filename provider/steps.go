@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"slices"
 
 	"github.com/wxidp/wxidp/storage"
 )
@@ -117,10 +118,8 @@ func (p *Provider) act(ctx context.Context, req Request, id string, steps ...Ste
 		next, err := p.tell(ctx, req, err)
 		return nil, next, err
 	}
-	for _, wanted := range steps {
-		if step == wanted {
-			return at, Next{}, nil
-		}
+	if slices.Contains(steps, step) {
+		return at, Next{}, nil
 	}
 	next, err := p.advance(ctx, req, at.snap, ix, at.a, login)
 	return nil, next, err

@@ -3,7 +3,6 @@ package bolt
 import (
 	"bytes"
 	"context"
-	"errors"
 	"time"
 
 	"github.com/wxidp/wxidp/storage"
@@ -169,25 +168,5 @@ func (s *Store) RunGC(ctx context.Context, every time.Duration) {
 	if every <= 0 {
 		every = time.Second
 	}
-	failing := false
-	for {
-		begin := time.Now()
-		_, more, err := s.DeleteExpired(ctx, gcBatch)
-		if ctx.Err() != nil || errors.Is(err, storage.ErrClosed) {
-			return
-		}
-		if err != nil && !failing {
-			s.log.Error("expired records could not be deleted", "event", "storage.gc_failed", "detail", err.Error())
-		}
-		failing = err != nil
-		pause := every
-		if more {
-			pause = min(every, max(4*time.Since(begin), time.Millisecond))
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
-		}
-	}
+	storage.Collect(ctx, s, gcBatch, func() time.Duration { return every }, s.log)
 }

@@ -15,7 +15,7 @@ import (
 // the vault's own key. A user who changes meanwhile is left as they are.
 func (s *Store) Rewrap(ctx context.Context, after string, limit int) (rewrapped int, next string, err error) {
 	if after == "" {
-		if rewrapped, err = s.rewrapVault(ctx); err != nil {
+		if rewrapped, err = storage.RewrapVault(ctx, s, s.vault); err != nil {
 			return 0, "", err
 		}
 	}
@@ -63,24 +63,4 @@ func (s *Store) Rewrap(ctx context.Context, after string, limit int) (rewrapped 
 		return 0, "", err
 	}
 	return rewrapped + done, next, nil
-}
-
-func (s *Store) rewrapVault(ctx context.Context) (int, error) {
-	for {
-		sealed, version, err := s.Record(ctx, storage.VaultRecord)
-		if err != nil {
-			return 0, err
-		}
-		fresh := s.vault.RewrapIndexKey(sealed)
-		if fresh == nil {
-			return 0, nil
-		}
-		swapped, err := s.SwapRecord(ctx, storage.VaultRecord, version, fresh)
-		if err != nil {
-			return 0, err
-		}
-		if swapped {
-			return 1, nil
-		}
-	}
 }
