@@ -67,6 +67,16 @@ bench: build ## load and ceilings on loopback, a few minutes
 	go build -trimpath -o bin/bench ./bench
 	bin/bench -wxidp $(BIN)
 
+.PHONY: torture
+torture: build ## kill, fill, cut and overload servers and check every answer; SEED=n repeats a run, ONLY=kill,reload runs some
+	go build -trimpath -o bin/torture ./torture
+	bin/torture -wxidp $(BIN) $(if $(SEED),-seed $(SEED)) $(if $(ONLY),-only $(ONLY))
+
+.PHONY: torture-long
+torture-long: build ## the same in the sizes of a release, which take hours
+	go build -trimpath -o bin/torture ./torture
+	bin/torture -wxidp $(BIN) -long $(if $(SEED),-seed $(SEED)) $(if $(ONLY),-only $(ONLY))
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	@set -e; for package in $$(go list ./...); do \

@@ -37,6 +37,7 @@ var mayImport = map[string][]string{
 	"internal/seal":           {},
 	"internal/limit":          {},
 	"internal/outbound":       {},
+	"torture":                 {"wechat/simulator", "internal/*"},
 	"bench":                   {"keys", "storage", "storage/bolt", "wechat", "wechat/simulator", "internal/*"},
 }
 
@@ -60,7 +61,7 @@ var onlyImporters = map[string][]string{
 	"github.com/coreos/go-oidc":     {},
 	"golang.org/x/oauth2":           {},
 	module + "/config":              {"cmd/wxidp"},
-	module + "/wechat/simulator":    {"cmd/wxidp", "bench"},
+	module + "/wechat/simulator":    {"cmd/wxidp", "bench", "torture"},
 }
 
 // TestImports holds the layout: who may import whom.
