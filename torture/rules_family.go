@@ -78,16 +78,19 @@ const (
 	spent                    // its successor was used, or the grace is over
 )
 
-// standingOf judges the refresh token of an operation by what was known of it.
+// standingOf judges the refresh token of an operation by what was known of it
+// when the server may have looked at it. A request that was left unanswered may
+// be looked at late: its own repetition may have overtaken it, and then the
+// next rotation.
 func (c *checker) standingOf(op *Op) standing {
-	worth := good
+	worth, end := good, c.latest(op)
 	for _, other := range c.byToken[op.Token] {
 		if other == op || other.Outcome == Denied {
 			continue
 		}
 		// The first rotation lies between the earliest start and the earliest
 		// answer.
-		if other.Start < op.End-c.rules.Grace+c.rules.Skew {
+		if other.Start < end-c.rules.Grace+c.rules.Skew {
 			worth = max(worth, doubtful)
 		}
 		if other.Outcome == OK && other.End < op.Start-c.rules.Grace-c.rules.Skew {
@@ -97,7 +100,7 @@ func (c *checker) standingOf(op *Op) standing {
 			continue
 		}
 		for _, next := range c.byToken[other.Issued] {
-			if next.Outcome != Denied && next.Start < op.End {
+			if next.Outcome != Denied && next.Start < end {
 				worth = max(worth, doubtful)
 			}
 			if next.Outcome == OK && next.End < op.Start {

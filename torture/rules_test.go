@@ -230,6 +230,21 @@ var histories = map[string]struct {
 		s.act(Refresh, Unknown, "rt0-f", "f")
 		s.refresh("f", "rt0-f", "")
 	}},
+	"a lost rotation is overtaken by its repetition and the next one": {"", nil, func(s *script) {
+		s.signIn("f")
+		s.act(Refresh, Unknown, "rt0-f", "f")
+		s.refresh("f", "rt0-f", "rt1-f")
+		s.refresh("f", "rt1-f", "rt2-f")
+		s.introspect("f", "at0-f", false)
+	}},
+	"but not after the process is gone": {"R1", nil, func(s *script) {
+		s.signIn("f")
+		s.act(Refresh, Unknown, "rt0-f", "f")
+		s.h.deaths = append(s.h.deaths, Death{"a", s.now})
+		s.refresh("f", "rt0-f", "rt1-f")
+		s.refresh("f", "rt1-f", "rt2-f")
+		s.introspect("f", "at0-f", false)
+	}},
 	"a lost revocation is done": {"", nil, func(s *script) {
 		s.signIn("f")
 		s.act(Revoke, Unknown, "rt0-f", "f")

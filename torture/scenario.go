@@ -24,6 +24,8 @@ type Scenario struct {
 func scenarios() []Scenario {
 	return []Scenario{
 		{"kill", "G1", "kill -9 under mixed load", runKill},
+		{"power", "G2", "power cuts under mixed load", runPower},
+		{"broken", "G1–G2", "servers that are wrong on purpose are caught", runBroken},
 	}
 }
 
@@ -50,6 +52,9 @@ type Trial struct {
 	failures []string
 	skipped  string
 	took     time.Duration
+
+	powerLost bool // the present start is the one after a power cut
+	cleanups  []func() error
 }
 
 // errSkipped ends a scenario that cannot run here.
@@ -103,6 +108,9 @@ func (t *Trial) NewRig(o RigOptions) (*Rig, error) {
 	return NewRig(o)
 }
 
+// cleanup has something undone at the end of the trial, whatever happens in it.
+func (t *Trial) cleanup(undo func() error) { t.cleanups = append(t.cleanups, undo) }
+
 // maxShown is how many violations are printed of one run.
 const maxShown = 12
 
@@ -148,6 +156,11 @@ func (t *Trial) run(ctx context.Context) {
 	err := t.Scenario.Run(ctx, t)
 	if err != nil && !errors.Is(err, errSkipped) {
 		t.Fail("%v", err)
+	}
+	for _, clean := range t.cleanups {
+		if err := clean(); err != nil {
+			t.Fail("cleaning up: %v", err)
+		}
 	}
 	t.took = time.Since(begin)
 }
