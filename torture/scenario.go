@@ -25,6 +25,9 @@ func scenarios() []Scenario {
 	return []Scenario{
 		{"kill", "G1", "kill -9 under mixed load", runKill},
 		{"power", "G2", "power cuts under mixed load", runPower},
+		{"fullfile", "G4", "RLIMIT_FSIZE: no file may grow", runFileSize},
+		{"fulldisk", "G4", "a full file system", runFullDisk},
+		{"deaddisk", "G4", "a file system that turns read-only with an error", runDeadDisk},
 		{"broken", "G1–G2", "servers that are wrong on purpose are caught", runBroken},
 	}
 }
