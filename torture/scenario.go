@@ -28,6 +28,8 @@ func scenarios() []Scenario {
 		{"fullfile", "G4", "RLIMIT_FSIZE: no file may grow", runFileSize},
 		{"fulldisk", "G4", "a full file system", runFullDisk},
 		{"deaddisk", "G4", "a file system that turns read-only with an error", runDeadDisk},
+		{"wechat", "G6", "WeChat hangs, lies and breaks off", runWeChat},
+		{"reload", "G8", "the configuration changes under load, every fifth time to nonsense", runReload},
 		{"broken", "G1–G2", "servers that are wrong on purpose are caught", runBroken},
 	}
 }
