@@ -30,6 +30,7 @@ func scenarios() []Scenario {
 		{"deaddisk", "G4", "a file system that turns read-only with an error", runDeadDisk},
 		{"wechat", "G6", "WeChat hangs, lies and breaks off", runWeChat},
 		{"reload", "G8", "the configuration changes under load, every fifth time to nonsense", runReload},
+		{"clock", "G5", "the clock jumps by minutes, a day and a year", runClock},
 		{"broken", "G1–G2", "servers that are wrong on purpose are caught", runBroken},
 	}
 }
@@ -123,6 +124,12 @@ const maxShown = 12
 // panics.
 func (t *Trial) Judge(r *Rig, rules Rules) {
 	t.judged(Check(r.History, rules))
+	t.judgeLogs(r)
+	t.Note("%d requests", r.History.Len())
+}
+
+// judgeLogs looks for panics and data races.
+func (t *Trial) judgeLogs(r *Rig) {
 	for _, n := range r.Nodes {
 		for _, sign := range []string{`"event":"panic"`, "DATA RACE", "fatal error:", "goroutine 1 ["} {
 			if log := n.Log(); strings.Contains(log, sign) {
@@ -131,7 +138,6 @@ func (t *Trial) Judge(r *Rig, rules Rules) {
 			}
 		}
 	}
-	t.Note("%d requests", r.History.Len())
 }
 
 // JudgeCensus is R8 by what a running node lists.
