@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"wechat":                  {"internal/*"},
 	"wechat/simulator":        {"internal/*"},
 	"config":                  {"internal/*"},
+	"internal/admit":          {},
 	"internal/ascii":          {},
 	"internal/breaker":        {},
 	"internal/secret":         {},

@@ -30,6 +30,8 @@ func scenarios() []Scenario {
 		{"deaddisk", "G4", "a file system that turns read-only with an error", runDeadDisk},
 		{"wechat", "G6", "WeChat hangs, lies and breaks off", runWeChat},
 		{"reload", "G8", "the configuration changes under load, every fifth time to nonsense", runReload},
+		{"overload", "G7", "ten times the clients that use the server to capacity", runOverload},
+		{"soak", "G10", "memory, descriptors and data stay flat", runSoak},
 		{"clock", "G5", "the clock jumps by minutes, a day and a year", runClock},
 		{"broken", "G1–G2", "servers that are wrong on purpose are caught", runBroken},
 	}
@@ -68,7 +70,8 @@ var errSkipped = errors.New("skipped")
 
 func newTrial(o *Options, s Scenario) (*Trial, error) {
 	t := &Trial{Options: o, Scenario: s, Folder: filepath.Join(o.Dir, s.Name), Rand: newRand(o.Seed, streamOf(s.Name))}
-	return t, os.MkdirAll(t.Folder, 0o700)
+	// What an earlier run left would be another history.
+	return t, errors.Join(os.RemoveAll(t.Folder), os.MkdirAll(t.Folder, 0o700))
 }
 
 // streamOf gives every scenario numbers of its own, whichever others run.

@@ -204,7 +204,7 @@ func percentile(sorted []time.Duration, p float64) time.Duration {
 }
 
 // resources are what a process must give back.
-type resources struct{ goroutines, descriptors, resident, stored float64 }
+type resources struct{ goroutines, descriptors, resident, stored, cpu float64 }
 
 // resources reads a node's metrics.
 func (n *Node) resources(ctx context.Context) (out resources, err error) {
@@ -215,7 +215,8 @@ func (n *Node) resources(ctx context.Context) (out resources, err error) {
 		return out, fmt.Errorf("metrics: %s", op)
 	}
 	fields := map[string]*float64{"go_goroutines": &out.goroutines, "process_open_fds": &out.descriptors,
-		"process_resident_memory_bytes": &out.resident, "wxidp_storage_size_bytes": &out.stored}
+		"process_resident_memory_bytes": &out.resident, "wxidp_storage_size_bytes": &out.stored,
+		"process_cpu_seconds_total": &out.cpu}
 	for line := range strings.Lines(string(answer.body)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if field := fields[name]; field != nil {
