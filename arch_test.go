@@ -35,7 +35,7 @@ var mayImport = map[string][]string{
 	"internal/breaker":        {},
 	"internal/secret":         {},
 	"internal/seal":           {},
-	"internal/limit":          {},
+	"internal/limit":          {"internal/seal"},
 	"internal/outbound":       {},
 	"bench":                   {"keys", "storage", "storage/bolt", "wechat", "wechat/simulator", "internal/*"},
 }

@@ -194,6 +194,17 @@ func New(opts Options) (*Provider, error) {
 	return p, nil
 }
 
+// ShareLimits makes the limits hold for all nodes of an exchange together.
+func (p *Provider) ShareLimits(x *limit.Exchange) {
+	x.Register("client_authentication", p.authFailures)
+	x.Register("introspection_misses", p.misses)
+	x.Register("wechat_data", p.weChatData)
+	x.Register("authorizations", p.begun)
+	x.Register("codes_user", p.granted)
+	x.Register("scan_codes", p.tickets.codes)
+	x.Register("ticket_misses", p.tickets.misses)
+}
+
 // Reload puts new settings in force for requests that start from now on, or
 // changes nothing and says what is wrong with them.
 func (p *Provider) Reload(settings Settings) error {
