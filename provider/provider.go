@@ -77,7 +77,7 @@ type Logout struct {
 }
 
 // Options are the parts that a Provider is made of. All are required but
-// ObserveLogout and LogoutRootCAs.
+// Nodes, ObserveLogout and LogoutRootCAs.
 type Options struct {
 	Issuer string // the iss claim; no trailing slash
 	Store  storage.Store
@@ -93,6 +93,7 @@ type Options struct {
 	QRCodes  QRCodeMaker
 	Settings Settings
 	Logger   *slog.Logger
+	Nodes    bool // other nodes may work with the same Store
 
 	// ObserveLogout is called once per logout token sent to a client. outcome
 	// is "ok", "refused" or what kept it from arriving. It must not block.
@@ -162,7 +163,7 @@ func New(opts Options) (*Provider, error) {
 		store:        opts.Store,
 		keys:         opts.Keys,
 		log:          opts.Logger,
-		repeats:      newRepeats(),
+		repeats:      newRepeats(opts.Nodes),
 		codes:        opts.Codes,
 		passwords:    opts.Passwords,
 		custody:      opts.Custody,

@@ -157,6 +157,7 @@ func (p *parts) makeProvider(c *config.Config) (err error) {
 		QRCodes:   p.weChat,
 		Settings:  providerSettings(c),
 		Logger:    p.log,
+		Nodes:     p.exchange != nil,
 
 		ObserveLogout: p.metrics.LogoutSent,
 	})
