@@ -3,6 +3,8 @@ package accounts
 import (
 	"math/rand/v2"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -239,4 +241,40 @@ func TestRemoveNewest(t *testing.T) {
 			t.Fatalf("%d count, want %d", got, len(added))
 		}
 	}
+}
+
+// Attempts that end in every way on several nodes at once, against what must
+// be left: the wrong ones.
+func TestGuardsUnderLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := guards(t, new(limittest.Board), 3, GuardRates{Window: time.Hour})
+		var wrong atomic.Int64
+		var work sync.WaitGroup
+		for worker := range 12 {
+			work.Go(func() {
+				rng := rand.New(rand.NewPCG(uint64(worker), 1))
+				for range 300 {
+					// From no address with a success, or not every attempt would count.
+					a, err := nodes[rng.IntN(3)].Begin("u", address(worker))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					time.Sleep(time.Duration(rng.Int64N(int64(300 * time.Millisecond))))
+					if rng.IntN(2) == 0 {
+						a.Withdraw()
+					} else {
+						wrong.Add(1)
+					}
+				}
+			})
+		}
+		work.Wait()
+		exchange()
+		for i, g := range nodes {
+			if n := g.accounts.total(keyOf("account", "u"), g.span()); n != int(wrong.Load()) {
+				t.Errorf("node %d counts %d wrong ones of %d", i, n, wrong.Load())
+			}
+		}
+	})
 }

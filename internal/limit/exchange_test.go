@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -388,4 +390,47 @@ func TestRegisterRefusesTheSameNameTwice(t *testing.T) {
 		}
 	}()
 	x.Register("a", limit.NewRecent(time.Hour, 1))
+}
+
+// Requests, reloads and exchanges at the same time.
+func TestSharedLimitsUnderLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		board := new(limittest.Board)
+		const rate = 600
+		limiters := nodes(t, board, 2, limit.Rate{PerMinute: rate, Burst: 1000})
+		recents := make([]*limit.Recent, 2)
+		for i := range recents {
+			recents[i] = limit.NewRecent(time.Minute, 100)
+			limittest.Node(t, board, nil, func(x *limit.Exchange) { x.Register("known", recents[i]) })
+		}
+		var allowed atomic.Int64
+		var work sync.WaitGroup
+		for worker := range 8 {
+			work.Go(func() {
+				for i := range 2000 {
+					if ok, _ := limiters[(worker+i)%2].Allow("key"); ok {
+						allowed.Add(1)
+					}
+					limiters[worker%2].Allow(strconv.Itoa(i))
+					recents[worker%2].Add(strconv.Itoa(i % 300))
+					time.Sleep(time.Millisecond)
+				}
+			})
+		}
+		for range 50 {
+			time.Sleep(20 * time.Millisecond)
+			for _, l := range limiters {
+				l.SetRate(limit.Rate{PerMinute: rate, Burst: 1000}) // the same: nothing is forgotten
+			}
+		}
+		work.Wait()
+		// 16000 in two seconds: the burst, the rate, and what two rounds of 0.2 s bring.
+		if n := allowed.Load(); n < 1000 || n > 1000+rate/30+2*1600 {
+			t.Errorf("%d were let through", n)
+		}
+		exchange()
+		if n := all(limiters, "key"); n > 0 {
+			t.Errorf("%d more were let through at once", n)
+		}
+	})
 }
