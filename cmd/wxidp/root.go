@@ -39,7 +39,7 @@ With a running server:
 	}
 	root.AddCommand(initCommand(), serveCommand(), devCommand(), simulatorCommand(),
 		checkCommand(), keysCommand(), usersCommand(), sessionsCommand(),
-		compactCommand(), backupCommand(), versionCommand())
+		compactCommand(), backupCommand(), healthCommand(), versionCommand())
 	return root
 }
 

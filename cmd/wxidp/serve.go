@@ -46,7 +46,7 @@ while the last good one goes on.`,
 		logger := slog.New(slog.NewJSONHandler(cmd.OutOrStdout(), &slog.HandlerOptions{Level: level}))
 		loaded, err := config.Load(*path, os.Environ())
 		if err == nil {
-			err = serve(cmd.Context(), loaded, serveOptions{logger: logger, level: level, drain: *drain})
+			err = serve(cmd.Context(), loaded, serveOptions{logger: logger, level: level, drain: *drain, manager: findServiceManager()})
 		}
 		if err != nil {
 			logFailure(logger, err)
@@ -79,6 +79,15 @@ type serveOptions struct {
 	level  *slog.LevelVar
 	drain  time.Duration
 	ready  func(*parts) // called once all listeners are open; may be nil
+
+	manager serviceManager // is told when the server is ready, reloads and ends
+}
+
+// tell logs why the service manager could not be told something.
+func (o serveOptions) tell(err error) {
+	if err != nil {
+		o.logger.Warn("the service manager could not be told", "event", "server.notify_failed", "detail", err.Error())
+	}
 }
 
 // serve runs the server until a signal or the end of ctx.
@@ -146,6 +155,7 @@ func serve(ctx context.Context, loaded *config.Loaded, opts serveOptions) error 
 	if opts.ready != nil {
 		opts.ready(parts)
 	}
+	opts.tell(opts.manager.ready("serving " + loaded.Config.Issuer))
 	select {
 	case <-ctx.Done():
 	case <-background.Done(): // a part failed; Wait says which
@@ -153,6 +163,7 @@ func serve(ctx context.Context, loaded *config.Loaded, opts serveOptions) error 
 	stop() // from here on a signal ends the process
 	parts.web.Drain()
 	opts.logger.Info("ending", "event", "server.stopping")
+	opts.tell(opts.manager.stopping())
 	pause(background, opts.drain)
 	shutdown(servers, opts.logger)
 	endBackground()
@@ -183,7 +194,12 @@ func watch(ctx context.Context, parts *parts, loaded *config.Loaded, opts serveO
 		for {
 			select {
 			case <-hangup:
-				_ = watcher.Reload() // told to OnReject
+				opts.tell(opts.manager.reloading())
+				status := "serving " + loaded.Config.Issuer
+				if watcher.Reload() != nil { // told to OnReject
+					status += "; the last change of the configuration was refused, the log says why"
+				}
+				opts.tell(opts.manager.ready(status))
 			case <-ctx.Done():
 				return
 			}
