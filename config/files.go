@@ -2,6 +2,7 @@ package config
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -113,6 +114,20 @@ func statProblem(err error) string {
 // trimNewline cuts the line end that editors and echo put after a secret.
 func trimNewline(text string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
+}
+
+// ReadSecret reads a secret from a file of at most 64 KiB that only its owner
+// can read, or that is root's and that its group can read, too. A newline at
+// its end is cut.
+func ReadSecret(path string) (secret.String, error) {
+	value, state, problem, fix := readSecret(path, false)
+	switch {
+	case problem == "":
+		return value, nil
+	case state.absent, state.private():
+		return secret.String{}, fmt.Errorf("%s: %s", path, problem)
+	}
+	return secret.String{}, fmt.Errorf("%s: %s; %s", path, problem, fix)
 }
 
 // readSecret reads a secret from a file that is private.
