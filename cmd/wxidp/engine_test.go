@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -63,6 +65,28 @@ func storageConfig(t testing.TB, dir string) string {
 		database.folders.Store(dir, dsn)
 	}
 	return fmt.Sprintf("storage: { driver: postgres, postgres: { dsn: %q } }", dsn)
+}
+
+// storedBytes are all bytes that the storage of a server keeps on disk.
+func (s *testServer) storedBytes() []byte {
+	s.t.Helper()
+	if dsn, known := database.folders.Load(s.Dir); known {
+		return database.cluster.Files(s.t, dsn.(string))
+	}
+	data, err := os.ReadFile(filepath.Join(s.Dir, "data", "wxidp.db"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return bytes.TrimRight(data, "\x00") // the file grows ahead of its content
+}
+
+// aboutBubbles skips a test that moves the time of its own process, which a
+// database does not share.
+func aboutBubbles(t testing.TB) {
+	t.Helper()
+	if testsOnPostgres() {
+		t.Skip("the database's clock judges here, and a test cannot move it; the storage contract is tested with a clock that moves")
+	}
 }
 
 // aboutDataFile skips a test of what only the driver bolt has.

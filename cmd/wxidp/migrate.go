@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"strings"
 
@@ -50,12 +49,9 @@ func migrateUpCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		applied, err := postgres.Migrate(cmd.Context(), dsn, slog.New(slog.DiscardHandler))
-		for _, name := range applied {
-			if _, err := fmt.Fprintln(cmd.OutOrStdout(), "applied", name); err != nil {
-				return err
-			}
-		}
+		applied, err := postgres.Migrate(cmd.Context(), dsn, func(name string) {
+			_, _ = fmt.Fprintln(cmd.OutOrStdout(), "applied", name) // the work goes on without a reader
+		})
 		if err != nil {
 			return err
 		}
