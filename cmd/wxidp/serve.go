@@ -28,6 +28,10 @@ const heapFloor = 16 << 20
 // shutdownBudget is how long requests under way may take at the end.
 const shutdownBudget = 20 * time.Second
 
+// settleTime is how long connections go on answering after the listener has
+// closed: as long as a balancer may take to notice that.
+const settleTime = time.Second
+
 func serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -165,6 +169,12 @@ func serve(ctx context.Context, loaded *config.Loaded, opts serveOptions) error 
 	opts.logger.Info("ending", "event", "server.stopping")
 	opts.tell(opts.manager.stopping())
 	pause(background, opts.drain)
+	// First nothing new: who connects now is refused and goes to another node.
+	// Connections that are there still answer, for a balancer may be sending a
+	// request on one just when it is closed, and can then not know whether it was
+	// worked on.
+	_ = open.public.Close() // closed already is as good
+	pause(background, min(opts.drain, settleTime))
 	shutdown(servers, opts.logger)
 	endBackground()
 	return group.Wait()
@@ -227,7 +237,7 @@ func shutdown(servers []*http.Server, logger *slog.Logger) {
 }
 
 func ignoreClosed(err error) error {
-	if errors.Is(err, http.ErrServerClosed) {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return err
