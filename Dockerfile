@@ -19,11 +19,11 @@ ARG VERSION=devel
 # With time zones inside: TZ works although the image has no /usr/share/zoneinfo.
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -buildvcs=false -tags timetzdata \
     -ldflags "-s -w -X main.buildVersion=$VERSION" -o /out/bin/wxidp ./cmd/wxidp \
- && install -d /out/etc/ssl/certs /out/etc/wxidp /out/tmp \
+ && mkdir -p /out/etc/ssl/certs /out/etc/wxidp \
  && cp /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ \
  && echo 'wxidp:x:65532:65532:wxidp:/etc/wxidp:/sbin/nologin' > /out/etc/passwd \
  && echo 'wxidp:x:65532:' > /out/etc/group \
- && chmod 0700 /out/etc/wxidp && chown 65532:65532 /out/etc/wxidp && chmod 1777 /out/tmp
+ && chmod 0700 /out/etc/wxidp && chown 65532:65532 /out/etc/wxidp
 
 FROM scratch
 ARG VERSION=devel
