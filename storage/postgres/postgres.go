@@ -68,6 +68,7 @@ type Store struct {
 	accesses  together[storage.AccessCheck, storage.AccessResult]
 	rotations together[storage.Rotation, storage.RotateResult]
 	claims    together[claim, bool]
+	signIns   together[*usualSignIn, storage.SignInResult]
 }
 
 // Open connects to the database. It refuses a schema that this program does
@@ -102,6 +103,7 @@ func open(ctx context.Context, opts Options, test hooks) (*Store, error) {
 	s.families.run, s.families.wait, s.families.reads = s.familiesTogether, s.wait, true
 	s.accesses.run, s.accesses.wait, s.accesses.reads = s.accessTogether, s.wait, true
 	s.rotations.run, s.rotations.wait = s.rotateTogether, s.wait
+	s.signIns.run, s.signIns.wait = s.signInTogether, s.wait
 	s.claims.run, s.claims.wait = s.claimTogether, s.wait
 	if test.adjust != nil {
 		test.adjust(config)

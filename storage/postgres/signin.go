@@ -33,7 +33,7 @@ SELECT $1, who.user_id, $3, $2, who.user_epoch, who.client_epoch, $6, $7, t.now,
 FROM who, t, LATERAL (SELECT CASE WHEN $8::interval > interval '0' THEN least(t.now + $8::interval, t.now + $9::interval)
 	ELSE t.now + $9::interval END AS idle) e
 WHERE $11::bytea IS NULL OR EXISTS (SELECT FROM once)
-RETURNING user_id, user_epoch, client_epoch, created_at, idle_expires_at, expires_at`
+RETURNING ` + startedColumns
 
 // SignIn finds or creates the user of a WeChat identity and creates a family:
 // in one statement where nothing about the identity is new.
@@ -49,8 +49,7 @@ func (s *Store) SignIn(ctx context.Context, in storage.SignIn) (res storage.Sign
 		return storage.SignInResult{}, storage.ErrTooLarge
 	}
 	if usual(c) {
-		done := false
-		if res, done, err = s.signInUsual(ctx, c); done || err != nil {
+		if res, err = s.signInUsual(ctx, c); res.Verdict == storage.SignInOK || err != nil {
 			return res, err
 		}
 	}
@@ -70,47 +69,134 @@ func usual(c *storage.SignInCase) bool {
 	return c.Bind == nil && c.Phone == nil && (c.SessionKeyLifetime <= 0 || c.SessionKey.IsZero()) && c.Family.LoginID.IsZero() && !c.Family.Offline
 }
 
-func (s *Store) signInUsual(ctx context.Context, c *storage.SignInCase) (res storage.SignInResult, done bool, err error) {
-	family := c.Family
-	family.WeChatAppID, family.AuthTime = c.AppID, storage.RoundTime(family.AuthTime)
-	fixed, err := fixedPart(&family)
-	if err != nil {
-		return res, false, err
+// usualSignIn is a sign-in that brings nothing but an identity.
+type usualSignIn struct {
+	*storage.SignInCase
+	family   storage.Family
+	fixed    []byte // of the family
+	identity storage.Digest
+	union    []byte // nil: none
+	refused  bool   // a statement for many did not take it
+}
+
+// signInUsual returns the zero result where there is more to do than one
+// statement does.
+func (s *Store) signInUsual(ctx context.Context, c *storage.SignInCase) (storage.SignInResult, error) {
+	in := &usualSignIn{SignInCase: c, family: c.Family, identity: c.Identity()}
+	in.family.WeChatAppID, in.family.AuthTime = c.AppID, storage.RoundTime(c.Family.AuthTime)
+	in.family.Identity = in.identity
+	in.family.RevokedAt, in.family.RevokedFor = time.Time{}, ""
+	var err error
+	if in.fixed, err = fixedPart(&in.family); err != nil {
+		return storage.SignInResult{}, err
 	}
-	identity := c.Identity()
-	var union, key, form []byte
 	if c.UnionID != "" && c.OpenPlatform != "" {
 		index := s.vault.UnionIDIndex(c.OpenPlatform, c.UnionID)
-		union = index[:]
+		in.union = index[:]
 	}
-	var remember time.Duration
 	if c.Idempotency != nil {
-		key, form, remember = c.Idempotency.Key[:], c.Idempotency.Form[:], c.Idempotency.Lifetime
+		return s.signInAlone(ctx, in)
+	}
+	return s.signIns.do(ctx, in, func() (storage.SignInResult, error) {
+		if in.refused {
+			return storage.SignInResult{}, nil
+		}
+		return s.signInAlone(ctx, in)
+	})
+}
+
+func (s *Store) signInAlone(ctx context.Context, in *usualSignIn) (res storage.SignInResult, err error) {
+	var key, form []byte
+	var remember time.Duration
+	if in.Idempotency != nil {
+		key, form, remember = in.Idempotency.Key[:], in.Idempotency.Form[:], in.Idempotency.Lifetime
 	}
 	err = s.write(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		var userEpoch, clientEpoch int64
-		var createdAt, idleEnd, expires time.Time
-		err := conn.QueryRow(ctx, s.sql(signInUsual), [16]byte(family.ID), identity[:], text(family.ClientID), union, text(c.OpenPlatform),
-			int64(family.Generation), int64(family.MACKeyID), c.Idle, c.Absolute, fixed, key, form, remember).
-			Scan(&family.UserID, &userEpoch, &clientEpoch, &createdAt, &idleEnd, &expires)
+		var started startedFamily
+		err := conn.QueryRow(ctx, s.sql(signInUsual), [16]byte(in.family.ID), in.identity[:], text(in.family.ClientID), in.union, text(in.OpenPlatform),
+			int64(in.family.Generation), int64(in.family.MACKeyID), in.Idle, in.Absolute, in.fixed, key, form, remember).
+			Scan(started.columns()...)
 		if errors.Is(err, pgx.ErrNoRows) || sqlState(err) == stateUnique {
-			done = false
+			res = storage.SignInResult{}
 			return nil
 		}
 		if err != nil {
 			return err
 		}
 		s.wrote()
-		done = true
-		family.Identity, family.UserEpoch, family.ClientEpoch = identity, uint32(userEpoch), uint32(clientEpoch)
-		family.CreatedAt, family.RotatedAt, family.IdleExpiresAt, family.ExpiresAt = createdAt.UTC(), createdAt.UTC(), idleEnd.UTC(), expires.UTC()
-		family.RevokedAt, family.RevokedFor = time.Time{}, ""
+		res = started.result(in)
 		return nil
 	})
-	if err != nil || !done {
-		return storage.SignInResult{}, false, err
+	if err != nil {
+		return storage.SignInResult{}, err
 	}
-	return storage.SignInResult{Verdict: storage.SignInOK, UserID: family.UserID, Family: family}, true, nil
+	return res, nil
+}
+
+// startedFamily is what the database decides of a new family.
+type startedFamily struct {
+	id                          [16]byte
+	userID                      string
+	userEpoch, clientEpoch      int64
+	createdAt, idleEnd, expires time.Time
+}
+
+const startedColumns = `id, user_id, user_epoch, client_epoch, created_at, idle_expires_at, expires_at`
+
+func (f *startedFamily) columns() []any {
+	return []any{&f.id, &f.userID, &f.userEpoch, &f.clientEpoch, &f.createdAt, &f.idleEnd, &f.expires}
+}
+
+func (f *startedFamily) result(in *usualSignIn) storage.SignInResult {
+	family := in.family
+	family.UserID, family.UserEpoch, family.ClientEpoch = f.userID, uint32(f.userEpoch), uint32(f.clientEpoch)
+	family.CreatedAt, family.RotatedAt = f.createdAt.UTC(), f.createdAt.UTC()
+	family.IdleExpiresAt, family.ExpiresAt = f.idleEnd.UTC(), f.expires.UTC()
+	return storage.SignInResult{Verdict: storage.SignInOK, UserID: family.UserID, Family: family}
+}
+
+// signInMany is signInUsual for many, without what is to be remembered.
+const signInMany = `WITH t AS MATERIALIZED (SELECT clock_timestamp() AS now)
+INSERT INTO families (id, user_id, client_id, identity, user_epoch, client_epoch, generation, mac_key_id,
+	created_at, rotated_at, idle_expires_at, expires_at, login_id, offline, fixed, look_at)
+SELECT q.id, i.user_id, q.client_id, q.identity, u.epoch, coalesce(c.epoch, 0), q.generation, q.mac_key_id,
+	t.now, t.now, e.idle, t.now + q.absolute, NULL, false, q.fixed, e.idle
+FROM t, unnest((SELECT $1::uuid[]), $2::bytea[], $3::text[], $4::bytea[], $5::text[], $6::bigint[], $7::bigint[], $8::interval[], $9::interval[], $10::bytea[])
+		AS q(id, identity, client_id, unionid, open_platform, generation, mac_key_id, idle, absolute, fixed)
+	JOIN identities i ON i.id = q.identity JOIN users u ON u.id = i.user_id LEFT JOIN clients c ON c.id = q.client_id,
+	LATERAL (SELECT CASE WHEN q.idle > interval '0' THEN least(t.now + q.idle, t.now + q.absolute) ELSE t.now + q.absolute END AS idle) e
+WHERE NOT u.disabled AND NOT u.retired AND (q.unionid IS NULL OR i.unionid = q.unionid AND i.open_platform = q.open_platform)
+RETURNING ` + startedColumns
+
+func (s *Store) signInTogether(ctx context.Context, batch []*call[*usualSignIn, storage.SignInResult]) error {
+	ids, identities, unions, fixed := make([][16]byte, len(batch)), make([][]byte, len(batch)), make([][]byte, len(batch)), make([][]byte, len(batch))
+	clients, platforms := make([]string, len(batch)), make([]string, len(batch))
+	generations, macKeys := make([]int64, len(batch)), make([]int64, len(batch))
+	idle, absolute := make([]time.Duration, len(batch)), make([]time.Duration, len(batch))
+	for i, c := range batch {
+		in := c.in
+		in.refused = true
+		ids[i], identities[i], unions[i], fixed[i] = in.family.ID, in.identity[:], in.union, in.fixed
+		clients[i], platforms[i] = text(in.family.ClientID), text(in.OpenPlatform)
+		generations[i], macKeys[i] = int64(in.family.Generation), int64(in.family.MACKeyID)
+		idle[i], absolute[i] = in.Idle, in.Absolute
+	}
+	return writeTogether(ctx, s, batch, func(ctx context.Context, conn *pgx.Conn) (int, error) {
+		rows, err := conn.Query(ctx, s.sql(signInMany), ids, identities, clients, unions, platforms, generations, macKeys, idle, absolute, fixed)
+		if err != nil {
+			return 0, err
+		}
+		var started startedFamily
+		tag, err := pgx.ForEachRow(rows, started.columns(), func() error {
+			for i := range batch {
+				if ids[i] == started.id {
+					batch[i].settle(started.result(batch[i].in), nil)
+				}
+			}
+			return nil
+		})
+		return int(tag.RowsAffected()), err
+	})
 }
 
 func judgeSignIn(c *storage.SignInCase, d *storage.Draft, r *rows) (res storage.SignInResult, keep bool, err error) {

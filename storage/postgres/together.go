@@ -20,6 +20,9 @@ const (
 	maxTogether = 64
 )
 
+// A statement for many takes its first array from a subquery: the planner then
+// cannot see how long it is, so that a plan fits any length and is made once.
+
 // together turns operations of one kind that come while others are under way
 // into one statement: a busy database then answers many with one round trip
 // and one commit. An operation that finds a slot free runs at once and alone;
