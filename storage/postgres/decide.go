@@ -64,7 +64,7 @@ func (s *Store) decide(ctx context.Context, judge judgement) error {
 			if err := r.commit(changes); err != nil {
 				return err
 			}
-			s.wrote()
+			s.wrote(ctx, 1)
 			return nil
 		}
 		return errAgain
@@ -196,7 +196,7 @@ func (s *Store) changeUser(ctx context.Context, id string, change func(now time.
 		if err != nil {
 			return err
 		}
-		s.wrote()
+		s.wrote(ctx, 1)
 		return nil
 	})
 }

@@ -41,6 +41,10 @@ type Options struct {
 	// Timeout is how long the database may take for one attempt of an
 	// operation; 0: 10 seconds.
 	Timeout time.Duration
+
+	// OnCommit is told of every durable commit: the number of writing
+	// operations in it and how long the database took. It must return at once.
+	OnCommit func(operations int, elapsed time.Duration)
 }
 
 const (
@@ -56,7 +60,9 @@ type Store struct {
 	log     *slog.Logger
 	wait    time.Duration
 	timeout time.Duration
-	clock   func() time.Time // of a test, in the place of the database's; nil: none
+
+	onCommit func(operations int, elapsed time.Duration) // nil: nobody asks
+	clock    func() time.Time                            // of a test, in the place of the database's; nil: none
 
 	closed     atomic.Bool
 	commits    atomic.Uint64
@@ -90,7 +96,7 @@ func open(ctx context.Context, opts Options, test hooks) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{log: opts.Logger, wait: opts.Wait, timeout: opts.Timeout, clock: test.clock}
+	s := &Store{log: opts.Logger, wait: opts.Wait, timeout: opts.Timeout, onCommit: opts.OnCommit, clock: test.clock}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

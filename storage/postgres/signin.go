@@ -123,7 +123,7 @@ func (s *Store) signInAlone(ctx context.Context, in *usualSignIn) (res storage.S
 		if err != nil {
 			return err
 		}
-		s.wrote()
+		s.wrote(ctx, 1)
 		res = started.result(in)
 		return nil
 	})

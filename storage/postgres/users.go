@@ -90,7 +90,7 @@ func (s *Store) RevokeClient(ctx context.Context, clientID, reason string) error
 			return cmpErr(nil, "the client's epoch cannot be raised further")
 		}
 		if err == nil {
-			s.wrote()
+			s.wrote(ctx, 1)
 		}
 		return err
 	})
