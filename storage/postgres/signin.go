@@ -1,9 +1,11 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -79,23 +81,38 @@ type usualSignIn struct {
 	refused  bool   // a statement for many did not take it
 }
 
-// signInUsual returns the zero result where there is more to do than one
-// statement does.
-func (s *Store) signInUsual(ctx context.Context, c *storage.SignInCase) (storage.SignInResult, error) {
-	in := &usualSignIn{SignInCase: c, family: c.Family, identity: c.Identity()}
+func (in *usualSignIn) key() []byte {
+	key, _, _ := in.remembered()
+	return key
+}
+
+// remembered is what the storage is to remember of the request; nil: nothing.
+func (in *usualSignIn) remembered() (key, form []byte, lifetime time.Duration) {
+	if in.Idempotency == nil {
+		return nil, nil, 0
+	}
+	return in.Idempotency.Key[:], in.Idempotency.Form[:], in.Idempotency.Lifetime
+}
+
+func (s *Store) prepareUsual(c *storage.SignInCase) (in *usualSignIn, err error) {
+	in = &usualSignIn{SignInCase: c, family: c.Family, identity: c.Identity()}
 	in.family.WeChatAppID, in.family.AuthTime = c.AppID, storage.RoundTime(c.Family.AuthTime)
 	in.family.Identity = in.identity
 	in.family.RevokedAt, in.family.RevokedFor = time.Time{}, ""
-	var err error
-	if in.fixed, err = fixedPart(&in.family); err != nil {
-		return storage.SignInResult{}, err
-	}
 	if c.UnionID != "" && c.OpenPlatform != "" {
 		index := s.vault.UnionIDIndex(c.OpenPlatform, c.UnionID)
 		in.union = index[:]
 	}
-	if c.Idempotency != nil {
-		return s.signInAlone(ctx, in)
+	in.fixed, err = fixedPart(&in.family)
+	return in, err
+}
+
+// signInUsual returns the zero result where there is more to do than one
+// statement does.
+func (s *Store) signInUsual(ctx context.Context, c *storage.SignInCase) (storage.SignInResult, error) {
+	in, err := s.prepareUsual(c)
+	if err != nil {
+		return storage.SignInResult{}, err
 	}
 	return s.signIns.do(ctx, in, func() (storage.SignInResult, error) {
 		if in.refused {
@@ -106,11 +123,7 @@ func (s *Store) signInUsual(ctx context.Context, c *storage.SignInCase) (storage
 }
 
 func (s *Store) signInAlone(ctx context.Context, in *usualSignIn) (res storage.SignInResult, err error) {
-	var key, form []byte
-	var remember time.Duration
-	if in.Idempotency != nil {
-		key, form, remember = in.Idempotency.Key[:], in.Idempotency.Form[:], in.Idempotency.Lifetime
-	}
+	key, form, remember := in.remembered()
 	err = s.write(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		var started startedFamily
 		err := conn.QueryRow(ctx, s.sql(signInUsual), [16]byte(in.family.ID), in.identity[:], text(in.family.ClientID), in.union, text(in.OpenPlatform),
@@ -155,42 +168,66 @@ func (f *startedFamily) result(in *usualSignIn) storage.SignInResult {
 	return storage.SignInResult{Verdict: storage.SignInOK, UserID: family.UserID, Family: family}
 }
 
-// signInMany is signInUsual for many, without what is to be remembered.
-const signInMany = `WITH t AS MATERIALIZED (SELECT clock_timestamp() AS now)
+// signInMany is signInUsual for many.
+const signInMany = `WITH t AS MATERIALIZED (SELECT clock_timestamp() AS now),
+who AS MATERIALIZED (
+	SELECT q.*, i.user_id, u.epoch AS user_epoch, coalesce(c.epoch, 0) AS client_epoch
+	FROM unnest((SELECT $1::uuid[]), $2::bytea[], $3::text[], $4::bytea[], $5::text[], $6::bigint[], $7::bigint[], $8::interval[], $9::interval[],
+			$10::bytea[], $11::bytea[], $12::bytea[], $13::interval[])
+			AS q(id, identity, client_id, unionid, open_platform, generation, mac_key_id, idle, absolute, fixed, key, form, remember)
+		JOIN identities i ON i.id = q.identity JOIN users u ON u.id = i.user_id LEFT JOIN clients c ON c.id = q.client_id
+	WHERE NOT u.disabled AND NOT u.retired AND (q.unionid IS NULL OR i.unionid = q.unionid AND i.open_platform = q.open_platform)
+),
+once AS (
+	INSERT INTO idempotency AS old (id, form, family_id, expires_at)
+	SELECT who.key, who.form, who.id, t.now + who.remember FROM who, t WHERE who.key IS NOT NULL
+	ON CONFLICT (id) DO UPDATE SET form = excluded.form, family_id = excluded.family_id, expires_at = excluded.expires_at
+		WHERE old.expires_at <= clock_timestamp()
+	RETURNING id
+)
 INSERT INTO families (id, user_id, client_id, identity, user_epoch, client_epoch, generation, mac_key_id,
 	created_at, rotated_at, idle_expires_at, expires_at, login_id, offline, fixed, look_at)
-SELECT q.id, i.user_id, q.client_id, q.identity, u.epoch, coalesce(c.epoch, 0), q.generation, q.mac_key_id,
-	t.now, t.now, e.idle, t.now + q.absolute, NULL, false, q.fixed, e.idle
-FROM t, unnest((SELECT $1::uuid[]), $2::bytea[], $3::text[], $4::bytea[], $5::text[], $6::bigint[], $7::bigint[], $8::interval[], $9::interval[], $10::bytea[])
-		AS q(id, identity, client_id, unionid, open_platform, generation, mac_key_id, idle, absolute, fixed)
-	JOIN identities i ON i.id = q.identity JOIN users u ON u.id = i.user_id LEFT JOIN clients c ON c.id = q.client_id,
-	LATERAL (SELECT CASE WHEN q.idle > interval '0' THEN least(t.now + q.idle, t.now + q.absolute) ELSE t.now + q.absolute END AS idle) e
-WHERE NOT u.disabled AND NOT u.retired AND (q.unionid IS NULL OR i.unionid = q.unionid AND i.open_platform = q.open_platform)
+SELECT who.id, who.user_id, who.client_id, who.identity, who.user_epoch, who.client_epoch, who.generation, who.mac_key_id,
+	t.now, t.now, e.idle, t.now + who.absolute, NULL, false, who.fixed, e.idle
+FROM t, who, LATERAL (SELECT CASE WHEN who.idle > interval '0' THEN least(t.now + who.idle, t.now + who.absolute)
+	ELSE t.now + who.absolute END AS idle) e
+WHERE who.key IS NULL OR who.key IN (SELECT once.id FROM once)
 RETURNING ` + startedColumns
 
-func (s *Store) signInTogether(ctx context.Context, batch []*call[*usualSignIn, storage.SignInResult]) error {
-	ids, identities, unions, fixed := make([][16]byte, len(batch)), make([][]byte, len(batch)), make([][]byte, len(batch)), make([][]byte, len(batch))
-	clients, platforms := make([]string, len(batch)), make([]string, len(batch))
-	generations, macKeys := make([]int64, len(batch)), make([]int64, len(batch))
-	idle, absolute := make([]time.Duration, len(batch)), make([]time.Duration, len(batch))
-	for i, c := range batch {
+type signInCall = call[*usualSignIn, storage.SignInResult]
+
+// signInTogether goes through the keys of idempotency in their order, so that
+// nobody waits for anybody in a circle. Of two with the same key the second
+// runs alone.
+func (s *Store) signInTogether(ctx context.Context, batch []*signInCall) error {
+	sorted := slices.SortedStableFunc(slices.Values(batch), func(a, b *signInCall) int { return bytes.Compare(a.in.key(), b.in.key()) })
+	sorted = slices.CompactFunc(sorted, func(a, b *signInCall) bool { return a.in.Idempotency != nil && bytes.Equal(a.in.key(), b.in.key()) })
+	n := len(sorted)
+	ids, identities, unions, fixed := make([][16]byte, n), make([][]byte, n), make([][]byte, n), make([][]byte, n)
+	clients, platforms := make([]string, n), make([]string, n)
+	generations, macKeys := make([]int64, n), make([]int64, n)
+	idle, absolute, remember := make([]time.Duration, n), make([]time.Duration, n), make([]time.Duration, n)
+	keys, forms := make([][]byte, n), make([][]byte, n)
+	for i, c := range sorted {
 		in := c.in
 		in.refused = true
 		ids[i], identities[i], unions[i], fixed[i] = in.family.ID, in.identity[:], in.union, in.fixed
 		clients[i], platforms[i] = text(in.family.ClientID), text(in.OpenPlatform)
 		generations[i], macKeys[i] = int64(in.family.Generation), int64(in.family.MACKeyID)
 		idle[i], absolute[i] = in.Idle, in.Absolute
+		keys[i], forms[i], remember[i] = in.remembered()
 	}
 	return writeTogether(ctx, s, batch, func(ctx context.Context, conn *pgx.Conn) (int, error) {
-		rows, err := conn.Query(ctx, s.sql(signInMany), ids, identities, clients, unions, platforms, generations, macKeys, idle, absolute, fixed)
+		rows, err := conn.Query(ctx, s.sql(signInMany), ids, identities, clients, unions, platforms, generations, macKeys, idle, absolute, fixed,
+			keys, forms, remember)
 		if err != nil {
 			return 0, err
 		}
 		var started startedFamily
 		tag, err := pgx.ForEachRow(rows, started.columns(), func() error {
-			for i := range batch {
-				if ids[i] == started.id {
-					batch[i].settle(started.result(batch[i].in), nil)
+			for i, id := range ids {
+				if id == started.id {
+					sorted[i].settle(started.result(sorted[i].in), nil)
 				}
 			}
 			return nil

@@ -158,6 +158,73 @@ func TestRotateTogetherTakesTheUsual(t *testing.T) {
 	}
 }
 
+// What a statement for many takes is what a sign-in alone would take.
+func TestSignInTogetherTakesTheUsual(t *testing.T) {
+	s := openStore(t, Options{}, hooks{})
+	known := signIn(t, s, request("known"))
+	disabled := signIn(t, s, request("disabled"))
+	if err := s.SetUserDisabled(t.Context(), disabled.UserID, true); err != nil {
+		t.Fatal(err)
+	}
+	keyed := func(who string, key byte) storage.SignIn {
+		in := request(who)
+		in.Idempotency = &storage.Idempotency{Key: storage.Digest{key}, Form: storage.Digest{key}, Lifetime: time.Minute}
+		return in
+	}
+	signIn(t, s, keyed("known", 1))
+	platform := request("known")
+	platform.UnionID, platform.OpenPlatform = "u1", "main"
+	rows := []struct {
+		name string
+		in   storage.SignIn
+		want bool
+	}{
+		{"without a key", request("known"), true},
+		{"once more", request("known"), true},
+		{"with a new key", keyed("known", 2), true},
+		{"with the same key", keyed("known", 2), false},
+		{"with a key that was used", keyed("known", 1), false},
+		{"with a key, and unknown", keyed("unknown", 3), false},
+		{"disabled", request("disabled"), false},
+		{"unknown", request("unknown"), false},
+		{"new unionid", platform, false},
+	}
+	var batch []*signInCall
+	for _, row := range rows {
+		c, err := s.vault.PrepareSignIn(row.in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := s.prepareUsual(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch = append(batch, &signInCall{in: in})
+	}
+	if err := s.signInTogether(t.Context(), batch); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range batch {
+		if c.settled != rows[i].want || c.err != nil {
+			t.Errorf("%s: settled %v, %v", rows[i].name, c.settled, c.err)
+		}
+		if !c.settled {
+			continue
+		}
+		f, err := s.Family(t.Context(), c.in.family.ID)
+		if err != nil || c.out.UserID != known.UserID || f.UserID != known.UserID || !f.ExpiresAt.Equal(c.out.Family.ExpiresAt) {
+			t.Errorf("%s: %+v, stored %+v, %v", rows[i].name, c.out, f, err)
+		}
+	}
+	for key, want := range map[byte]bool{1: true, 2: true, 3: false} {
+		rec, ok, err := s.Idempotency(t.Context(), storage.Digest{key})
+		if err != nil || ok != want || ok && rec.Form != (storage.Digest{key}) {
+			t.Errorf("key %d: %+v, %v, %v", key, rec, ok, err)
+		}
+	}
+	checkRows(t, s)
+}
+
 // Of many who present one token at once, one rotates it.
 func TestOneTokenInManyHands(t *testing.T) {
 	s := openStore(t, Options{}, hooks{})
