@@ -55,7 +55,7 @@ func (s *Store) SignIn(ctx context.Context, in storage.SignIn) (res storage.Sign
 			return res, err
 		}
 	}
-	err = s.decide(ctx, func(d *storage.Draft, r *rows) (keep bool, err error) {
+	err = s.decideOn(ctx, s.expected(c), func(d *storage.Draft, r *rows) (keep bool, err error) {
 		res, keep, err = judgeSignIn(c, d, r)
 		return keep, err
 	})
@@ -63,6 +63,18 @@ func (s *Store) SignIn(ctx context.Context, in storage.SignIn) (res storage.Sign
 		return storage.SignInResult{}, err
 	}
 	return res, nil
+}
+
+// expected are the rows that every sign-in looks at.
+func (s *Store) expected(c *storage.SignInCase) *rows {
+	r := &rows{
+		identities: map[storage.Digest][]byte{c.Identity(): nil},
+		clients:    map[string]storage.ClientState{text(c.Family.ClientID): {}},
+	}
+	if c.UnionID != "" && c.OpenPlatform != "" {
+		r.owners = map[ownerKey]string{{storage.IndexUnionID, s.vault.UnionIDIndex(c.OpenPlatform, c.UnionID)}: ""}
+	}
+	return r
 }
 
 // usual reports whether a sign-in brings nothing but an identity. A family of
@@ -246,8 +258,10 @@ func judgeSignIn(c *storage.SignInCase, d *storage.Draft, r *rows) (res storage.
 			return storage.SignInResult{Verdict: storage.SignInIdempotencyTaken}, false, nil
 		}
 	}
-	if exists, err := r.exists(`SELECT FROM families WHERE id = $1`, [16]byte(c.Family.ID)); err != nil || exists {
-		return res, false, cmpErr(err, "the family id exists already")
+	if r.held == nil { // later its unique key tells
+		if exists, err := r.exists(`SELECT FROM families WHERE id = $1`, [16]byte(c.Family.ID)); err != nil || exists {
+			return res, false, cmpErr(err, "the family id exists already")
+		}
 	}
 	res, user, err := c.Judge(d)
 	if err != nil || res.Verdict != storage.SignInOK {
