@@ -11,12 +11,15 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 )
+
+const heapFloor = 16 << 20
 
 // bareServer does with PostgreSQL what no server like wxidp can leave out, and
 // nothing else: no client, scope, MAC or claim is looked at.
@@ -36,6 +39,8 @@ type bareServer struct {
 //	POST /sign-in     a call to code2Session, one row inserted; two signatures
 //	POST /introspect  one verification, one row read
 func serveBare(dsn, target string, size int) error {
+	floor := make([]byte, heapFloor) // as wxidp has one, so that garbage is collected as rarely
+	defer runtime.KeepAlive(floor)
 	b, err := newBareServer(context.Background(), dsn, target, size)
 	if err != nil {
 		return err
