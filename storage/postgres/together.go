@@ -16,7 +16,7 @@ import (
 // slots is how many statements of one kind may be under way before others of
 // the kind wait and become one, and maxTogether how many of them do.
 const (
-	slots       = 2
+	slots       = 4
 	maxTogether = 64
 )
 
