@@ -4,7 +4,6 @@ import (
 	"math"
 	"time"
 
-
 	"github.com/wxidp/wxidp/storage"
 )
 
@@ -318,4 +317,3 @@ func earlier(a, b time.Time) time.Time {
 	}
 	return a
 }
-
