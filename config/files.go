@@ -2,6 +2,7 @@ package config
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -100,6 +101,19 @@ func statProblem(err error) string {
 // trimNewline cuts the line end that editors and echo put after a secret.
 func trimNewline(text string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
+}
+
+// ReadSecret reads a secret from a file that only its owner may read. With
+// anyMode others may read it, too.
+func ReadSecret(path string, anyMode bool) (secret.String, error) {
+	value, _, problem, fix := readSecret(path, anyMode)
+	switch {
+	case problem != "" && fix != "":
+		return secret.String{}, fmt.Errorf("%s: %s; %s", path, problem, fix)
+	case problem != "":
+		return secret.String{}, fmt.Errorf("%s: %s", path, problem)
+	}
+	return value, nil
 }
 
 // readSecret reads a secret from a file that only its owner may read.

@@ -10,6 +10,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,6 +34,10 @@ type Options struct {
 	Keyring *seal.Keyring // the master keys
 	Logger  *slog.Logger  // nil: silent
 
+	// Moving says that rows are moved and nothing is served: Alone does not take
+	// the store for a server.
+	Moving bool
+
 	// MaxConns is the size of the connection pool; 0: what the DSN says with
 	// pool_max_conns, or else 16.
 	MaxConns int
@@ -54,6 +59,7 @@ type Store struct {
 	pool    *pgxpool.Pool
 	vault   *storage.Vault
 	log     *slog.Logger
+	serving string // how servers call themselves in this database
 	wait    time.Duration
 	timeout time.Duration
 	clock   func() time.Time // of a test, in the place of the database's; nil: none
@@ -84,7 +90,11 @@ func open(ctx context.Context, opts Options, test hooks) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{log: opts.Logger, wait: opts.Wait, timeout: opts.Timeout, clock: test.clock}
+	serving := config.ConnConfig.RuntimeParams[applicationName]
+	if opts.Moving {
+		config.ConnConfig.RuntimeParams[applicationName] = movingApplication + rand.Text()[:8]
+	}
+	s := &Store{serving: serving, log: opts.Logger, wait: opts.Wait, timeout: opts.Timeout, clock: test.clock}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -134,8 +144,8 @@ func poolConfig(opts Options) (*pgxpool.Config, error) {
 		config.MaxConns = defaultMaxConns
 	}
 	config.MinConns = min(config.MinConns, config.MaxConns)
-	if _, set := config.ConnConfig.RuntimeParams["application_name"]; !set {
-		config.ConnConfig.RuntimeParams["application_name"] = "wxidp"
+	if _, set := config.ConnConfig.RuntimeParams[applicationName]; !set {
+		config.ConnConfig.RuntimeParams[applicationName] = "wxidp"
 	}
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = 5 * time.Second
