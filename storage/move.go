@@ -129,7 +129,8 @@ func UndoMove(ctx context.Context, records Records) (peer string, done bool, err
 	case state.Role == "":
 		return "", false, ErrNotFound
 	}
-	return state.Peer, state.Done, state.clear(ctx, records)
+	peer, done = state.Peer, state.Done
+	return peer, done, state.clear(ctx, records)
 }
 
 func loadMove(ctx context.Context, records Records) (state moveState, err error) {
