@@ -146,8 +146,10 @@ func importStatements(rows []storage.Row) (list []statement, err error) {
 		key  string
 	}
 	place := make(map[name]int, len(rows))
+	count := map[storage.RowKind]int{}
 	for i, row := range rows {
 		place[name{row.Kind, string(row.Key)}] = i
+		count[row.Kind]++
 	}
 	columns := map[storage.RowKind][][]any{}
 	for i, row := range rows {
@@ -168,6 +170,9 @@ func importStatements(rows []storage.Row) (list []statement, err error) {
 		to := columns[row.Kind]
 		if to == nil {
 			to = make([][]any, len(values))
+			for i := range to {
+				to[i] = make([]any, 0, count[row.Kind])
+			}
 			columns[row.Kind] = to
 		}
 		for at, value := range values {

@@ -25,7 +25,7 @@ const (
 
 // aloneWait is for how long the connections of a server that has ended may
 // still be seen.
-const aloneWait = 3 * time.Second
+const aloneWait = 2 * time.Second
 
 // Alone returns an error where a server, or another move, has connections to
 // the database. It knows servers by the application_name that the DSN gives
