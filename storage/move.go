@@ -11,7 +11,7 @@ import (
 )
 
 // MoveRecord is the name of the document that says what a store has to do with
-// a move. It is about the store itself and never moves.
+// a move.
 const MoveRecord = "move"
 
 // ErrMoved means that a store must not be served because of a move: it is the

@@ -110,6 +110,7 @@ func (m *dataMove) run(cmd *cobra.Command) (err error) {
 
 	start := time.Now()
 	progress := newProgress(cmd.ErrOrStderr())
+	progress.show("counting")
 	move := storage.Move{From: from.MoveEnd, To: to.MoveEnd, Observe: observeMove(progress)}
 	report, err := move.Run(ctx)
 	progress.clear()
