@@ -152,8 +152,8 @@ func signingKeys(s *testServer) (kids []string) {
 	return kids
 }
 
-// TestMigrateDataIsResumed kills a move at different moments and runs it again.
-// Meanwhile neither end is served.
+// TestMigrateDataIsResumed ends a move at different moments, once as Ctrl-C and
+// otherwise as kill -9 does, and runs it again. Meanwhile neither end is served.
 func TestMigrateDataIsResumed(t *testing.T) {
 	h := newHouse(t)
 	h.start()
@@ -164,7 +164,14 @@ func TestMigrateDataIsResumed(t *testing.T) {
 	for _, rows := range []int{1, users / 3, 2 * users / 3} {
 		c := startChild(t, "", slices.Concat([]string{"migrate", "data", "--config", h.ConfigPath()}, h.toPostgres())...)
 		eventually(t, fmt.Sprintf("%d users have moved", rows), func() bool { return c.Gone() || h.count(`SELECT count(*) FROM users`) >= rows })
-		c.Kill()
+		if rows == users/3 {
+			c.Signal(os.Interrupt)
+			if code := c.ExitCode(); code != 1 || !strings.Contains(c.Stderr.String(), "interrupted; run the same command again") {
+				t.Errorf("interrupted: %d, %s", code, c.Stderr)
+			}
+		} else {
+			c.Kill()
+		}
 		if c.ExitCode() == 0 {
 			t.Fatalf("the move was over before %d users of %d were there: %s", rows, users, c.Stdout)
 		}
