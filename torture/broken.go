@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// patch replaces a text that stands once in a source file.
+// patch replaces a text that stands once in a source file, by its path within
+// the module or an absolute one. Without an old text it adds the file.
 type patch struct{ file, old, new string }
 
 // build is a server that is made wrong on purpose, to see whether the rig finds
@@ -81,11 +82,11 @@ func (t *Trial) buildPatched(ctx context.Context, name string, patches []patch) 
 	}
 	replace := map[string]string{}
 	for file, text := range texts {
-		path := filepath.Join(folder, strings.ReplaceAll(file, "/", "-"))
+		path := filepath.Join(folder, strings.Trim(strings.ReplaceAll(filepath.ToSlash(file), "/", "-"), "-"))
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			return "", err
 		}
-		replace[filepath.Join(source, file)] = path
+		replace[absolute(source, file)] = path
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
@@ -103,8 +104,7 @@ func (t *Trial) buildPatched(ctx context.Context, name string, patches []patch) 
 	return binary, nil
 }
 
-// patched returns the files that patches change, after the change. A patch
-// without an old text adds a file.
+// patched returns the files that patches change, after the change.
 func patched(source string, patches []patch) (map[string][]byte, error) {
 	texts := map[string][]byte{}
 	for _, p := range patches {
@@ -115,7 +115,7 @@ func patched(source string, patches []patch) (map[string][]byte, error) {
 		}
 		if !ok {
 			var err error
-			if text, err = os.ReadFile(filepath.Join(source, filepath.FromSlash(p.file))); err != nil {
+			if text, err = os.ReadFile(absolute(source, p.file)); err != nil {
 				return nil, err
 			}
 		}
@@ -125,6 +125,13 @@ func patched(source string, patches []patch) (map[string][]byte, error) {
 		texts[p.file] = bytes.Replace(text, []byte(p.old), []byte(p.new), 1)
 	}
 	return texts, nil
+}
+
+func absolute(source, file string) string {
+	if filepath.IsAbs(file) {
+		return file
+	}
+	return filepath.Join(source, filepath.FromSlash(file))
 }
 
 // runBroken runs servers that are wrong, each of which must be caught.

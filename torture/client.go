@@ -179,7 +179,11 @@ func oneAudience(aud any) string {
 	return ""
 }
 
-var backendAuth = "Basic " + base64.StdEncoding.EncodeToString([]byte(backend+":"+backendKey))
+func basicAuth(id, secret string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(id+":"+secret))
+}
+
+var backendAuth = basicAuth(backend, backendKey)
 
 // Introspect asks as the backend whether an access token is active.
 func (r *Rig) Introspect(ctx context.Context, n *Node, user, client, family, access string) *Op {

@@ -189,9 +189,18 @@ func (t *Trial) verdict() string {
 	return "ok"
 }
 
+// figures are the notes, and why a scenario was skipped.
+func (t *Trial) figures() string {
+	notes := slices.Clone(t.notes)
+	if t.skipped != "" {
+		notes = append(notes, t.skipped)
+	}
+	return strings.Join(notes, "; ")
+}
+
 // print tells of one run as soon as it has ended.
 func (t *Trial) print(out *os.File) {
-	fmt.Fprintf(out, "%-7s %-18s %6.1f s  %s\n", t.verdict(), t.Scenario.Name, t.took.Seconds(), strings.Join(append(t.notes, t.skipped), "; "))
+	fmt.Fprintf(out, "%-7s %-18s %6.1f s  %s\n", t.verdict(), t.Scenario.Name, t.took.Seconds(), t.figures())
 	for _, failure := range t.failures {
 		fmt.Fprintf(out, "        %s\n", failure)
 	}
@@ -205,11 +214,7 @@ func summarize(out *os.File, trials []*Trial) {
 	fmt.Fprintf(out, "\n| scenario | goal | result | seconds | figures |\n|---|---|---|---:|---|\n")
 	for _, t := range trials {
 		total += t.took
-		notes := t.notes
-		if t.skipped != "" {
-			notes = append(notes, t.skipped)
-		}
-		fmt.Fprintf(out, "| %s | %s | %s | %.1f | %s |\n", t.Scenario.Name, t.Scenario.Goal, t.verdict(), t.took.Seconds(), strings.Join(notes, "; "))
+		fmt.Fprintf(out, "| %s | %s | %s | %.1f | %s |\n", t.Scenario.Name, t.Scenario.Goal, t.verdict(), t.took.Seconds(), t.figures())
 	}
 	fmt.Fprintf(out, "| in all | | | %.1f | |\n", total.Seconds())
 }

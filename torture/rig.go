@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -184,6 +185,7 @@ type Node struct {
 	Admin   string
 	Binary  string
 	Args    []string // of serve, beyond --config
+	Env     []string // beyond that of all nodes
 
 	rig   *Rig
 	admin *http.Client // by the socket
@@ -243,7 +245,7 @@ func (n *Node) Start(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	begin := time.Now()
-	proc, err := startProcess(filepath.Join(n.Dir, "log"), n.rig.Options.Env, n.Binary, append([]string{"serve", "--config", n.ConfigPath()}, n.Args...)...)
+	proc, err := startProcess(filepath.Join(n.Dir, "log"), slices.Concat(n.rig.Options.Env, n.Env), n.Binary, append([]string{"serve", "--config", n.ConfigPath()}, n.Args...)...)
 	if err != nil {
 		return 0, err
 	}

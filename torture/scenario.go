@@ -25,6 +25,14 @@ func scenarios() []Scenario {
 	return []Scenario{
 		{"kill", "G1", "kill -9 under mixed load", runKill},
 		{"power", "G2", "power cuts under mixed load", runPower},
+		{"fullfile", "G4", "RLIMIT_FSIZE: no file may grow", runFileSize},
+		{"fulldisk", "G4", "a full file system", runFullDisk},
+		{"deaddisk", "G4", "a file system that turns read-only with an error", runDeadDisk},
+		{"wechat", "G6", "WeChat hangs, lies and breaks off", runWeChat},
+		{"reload", "G8", "the configuration changes under load, every fifth time to nonsense", runReload},
+		{"overload", "G7", "ten times the clients that use the server to capacity", runOverload},
+		{"soak", "G10", "memory, descriptors and data stay flat", runSoak},
+		{"clock", "G5", "the clock jumps by minutes, a day and a year", runClock},
 		{"broken", "G1–G2", "servers that are wrong on purpose are caught", runBroken},
 	}
 }
@@ -62,7 +70,8 @@ var errSkipped = errors.New("skipped")
 
 func newTrial(o *Options, s Scenario) (*Trial, error) {
 	t := &Trial{Options: o, Scenario: s, Folder: filepath.Join(o.Dir, s.Name), Rand: newRand(o.Seed, streamOf(s.Name))}
-	return t, os.MkdirAll(t.Folder, 0o700)
+	// What an earlier run left would be another history.
+	return t, errors.Join(os.RemoveAll(t.Folder), os.MkdirAll(t.Folder, 0o700))
 }
 
 // streamOf gives every scenario numbers of its own, whichever others run.
@@ -118,6 +127,12 @@ const maxShown = 12
 // panics.
 func (t *Trial) Judge(r *Rig, rules Rules) {
 	t.judged(Check(r.History, rules))
+	t.judgeLogs(r)
+	t.Note("%d requests", r.History.Len())
+}
+
+// judgeLogs looks for panics and data races.
+func (t *Trial) judgeLogs(r *Rig) {
 	for _, n := range r.Nodes {
 		for _, sign := range []string{`"event":"panic"`, "DATA RACE", "fatal error:", "goroutine 1 ["} {
 			if log := n.Log(); strings.Contains(log, sign) {
@@ -126,7 +141,6 @@ func (t *Trial) Judge(r *Rig, rules Rules) {
 			}
 		}
 	}
-	t.Note("%d requests", r.History.Len())
 }
 
 // JudgeCensus is R8 by what a running node lists.
