@@ -144,6 +144,7 @@ type Store interface {
 
 	People
 	Logins
+	Restores
 
 	// Ping reports whether reads work.
 	Ping(ctx context.Context) error
