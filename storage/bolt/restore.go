@@ -13,6 +13,7 @@ import (
 	"time"
 
 	bbolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/wxidp/wxidp/internal/seal"
 	"github.com/wxidp/wxidp/storage"
@@ -38,6 +39,9 @@ type RestoreResult struct {
 // ErrDataExist means that there are data already where a backup was to be
 // restored.
 var ErrDataExist = errors.New("there are data already")
+
+// ErrHeld means that another process holds the data file.
+var ErrHeld = errors.New("another process holds the data file")
 
 // Restore puts a backup in the place of the data file, once it has verified it,
 // with a document that says so: see storage.RestoredRecord. It refuses while
@@ -68,7 +72,7 @@ func replaceData(ctx context.Context, o *RestoreOptions, v *verified) (kept stri
 	}
 	target, exist, err := holdTarget(o.Path, guard)
 	if err != nil {
-		return "", explain(err)
+		return "", err
 	}
 	defer func() { err = errors.Join(err, target.Close()) }()
 	path, err := realPath(o.Path)
@@ -109,7 +113,9 @@ func holdTarget(path string, guard guard) (file *os.File, exist bool, err error)
 		return nil, false, err
 	}
 	var info fs.FileInfo
-	err = lock(file)
+	if err = lock(file); errors.Is(err, berrors.ErrTimeout) {
+		err = ErrHeld
+	}
 	if err == nil {
 		info, err = file.Stat()
 	}
