@@ -63,7 +63,7 @@ again. So the server then starts only with
 and asks for that after a plain copy of a backup, too. Of a snapshot of a whole
 volume, or of a PostgreSQL database that was taken back to an earlier moment, it
 cannot know: stop all servers and say so with --mark, which changes nothing else.
-A dump that is loaded into another PostgreSQL database is known by itself.`,
+A dump that pg_restore loads into another database is known by itself.`,
 		Example: `  wxidp restore /backup/wxidp-2026-11-21.db --verify
   wxidp restore /backup/wxidp-2026-11-21.db --config /etc/wxidp/config.yaml
   wxidp restore --mark`,
