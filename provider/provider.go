@@ -77,10 +77,11 @@ type Logout struct {
 }
 
 // Options are the parts that a Provider is made of. All are required but
-// ObserveLogout and LogoutRootCAs.
+// Shared, ObserveLogout and LogoutRootCAs.
 type Options struct {
 	Issuer string // the iss claim; no trailing slash
 	Store  storage.Store
+	Shared bool // other nodes may work with the same Store
 	Keys   *keys.Ring
 	Grants []grants.Grant
 	// Codes and Passwords prove afresh who a user is where an access token
@@ -106,6 +107,7 @@ type Options struct {
 type Provider struct {
 	issuer    string
 	store     storage.Store
+	shared    bool // with other nodes
 	keys      *keys.Ring
 	log       *slog.Logger
 	engine    *fosite.Fosite
@@ -160,6 +162,7 @@ func New(opts Options) (*Provider, error) {
 	p := &Provider{
 		issuer:       opts.Issuer,
 		store:        opts.Store,
+		shared:       opts.Shared,
 		keys:         opts.Keys,
 		log:          opts.Logger,
 		repeats:      newRepeats(),

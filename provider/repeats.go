@@ -21,8 +21,9 @@ const (
 	maxRepeats = 1 << 14
 )
 
-// repeats lets a repeated request wait for the first and share its refusal.
-// Successes are found in the storage, where the sign-in's commit put them.
+// repeats lets a repeated request wait for the first of this process and share
+// its refusal. Successes are found in the storage, where the sign-in's commit
+// put them. What other nodes do is in repeats_shared.go.
 type repeats struct {
 	mu     sync.Mutex
 	byKey  map[storage.Digest]*repeat
@@ -38,6 +39,8 @@ type repeat struct {
 	done    chan struct{} // closed at the end
 	refusal *Error        // after the end; nil: success, or not to be remembered
 	ended   time.Time
+
+	leads bool // holds the claim by which other nodes wait for this request
 }
 
 func newRepeats() *repeats { return &repeats{byKey: make(map[storage.Digest]*repeat)} }
@@ -114,18 +117,25 @@ func (r *repeat) end(err error) {
 	if !r.ended.IsZero() {
 		return
 	}
-	r.ended = time.Now()
-	if err != nil {
-		if refusal := AsError(err); refusal.Code != TemporarilyUnavailable && refusal.Code != ServerError {
-			r.refusal = refusal
-		}
-	}
+	r.ended, r.refusal = time.Now(), lasting(err)
 	close(r.done)
 	if r.refusal == nil {
 		t.drop(r)
 		return
 	}
 	t.oldest = append(t.oldest, r)
+}
+
+// lasting returns the refusal that a repetition would meet again; nil for
+// success and for anything temporary.
+func lasting(err error) *Error {
+	if err == nil {
+		return nil
+	}
+	if refusal := AsError(err); refusal.Code != TemporarilyUnavailable && refusal.Code != ServerError {
+		return refusal
+	}
+	return nil
 }
 
 func (t *repeats) forget(now time.Time) {

@@ -127,6 +127,7 @@ func (p *parts) makeProvider(c *config.Config) (err error) {
 	p.provider, err = provider.New(provider.Options{
 		Issuer: c.Issuer,
 		Store:  p.store,
+		Shared: c.Storage.Driver == config.DriverPostgres,
 		Keys:   p.keys,
 		Grants: []grants.Grant{
 			&grants.WeChatJSCode{Codes: codes, Phones: phones, Passwords: p.passwords, Defaults: p.defaults},
