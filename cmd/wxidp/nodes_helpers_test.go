@@ -181,6 +181,18 @@ func (b *balancer) add(node *testServer) {
 	eventually(node.t, "the balancer has found the node ready", ready)
 }
 
+// readyNodes counts the nodes that get requests.
+func (b *balancer) readyNodes() (n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, node := range b.nodes {
+		if node.ready {
+			n++
+		}
+	}
+	return n
+}
+
 func (b *balancer) next() *backend {
 	b.mu.Lock()
 	defer b.mu.Unlock()
