@@ -70,7 +70,7 @@ func (h *proofGrants) HandleTokenEndpointRequest(ctx context.Context, requester 
 		}
 	}()
 	if sess.proof.repeat != nil {
-		family, err := h.p.lead(ctx, sess)
+		family, err := h.p.earlierOutcome(ctx, sess)
 		if err != nil || family != nil {
 			sess.proof.earlier = family
 			return err
@@ -87,6 +87,9 @@ func (h *proofGrants) HandleTokenEndpointRequest(ctx context.Context, requester 
 		RemoteIP:       sess.req.RemoteIP,
 		ID:             sess.req.ID,
 	})
+	if err != nil {
+		sess.proof.earlier, err = h.p.outcomeElsewhere(ctx, sess, err)
+	}
 	return err
 }
 

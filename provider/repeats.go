@@ -21,13 +21,15 @@ const (
 	maxRepeats = 1 << 14
 )
 
-// repeats lets a repeated request wait for the first of this process and share
-// its refusal. Successes are found in the storage, where the sign-in's commit
-// put them. What other nodes do is in repeats_shared.go.
+// repeats lets a repeated request wait for the first and share its refusal.
+// Successes are found in the storage, where the sign-in's commit put them, and
+// so are refusals that another node gave.
 type repeats struct {
 	mu     sync.Mutex
 	byKey  map[storage.Digest]*repeat
 	oldest []*repeat // in the order of their end
+
+	elsewhere chan struct{} // a place for each request that waits for another node; nil: there is none
 }
 
 // repeat is one request with an Idempotency-Key.
@@ -39,11 +41,16 @@ type repeat struct {
 	done    chan struct{} // closed at the end
 	refusal *Error        // after the end; nil: success, or not to be remembered
 	ended   time.Time
-
-	leads bool // holds the claim by which other nodes wait for this request
 }
 
-func newRepeats() *repeats { return &repeats{byKey: make(map[storage.Digest]*repeat)} }
+// newRepeats returns an empty table; nodes says whether there may be other ones.
+func newRepeats(nodes bool) *repeats {
+	t := &repeats{byKey: make(map[storage.Digest]*repeat)}
+	if nodes {
+		t.elsewhere = make(chan struct{}, maxElsewhere)
+	}
+	return t
+}
 
 // begin registers the request, waiting while another with the same key is
 // under way. It returns nil for a request without an Idempotency-Key, and the
@@ -117,7 +124,8 @@ func (r *repeat) end(err error) {
 	if !r.ended.IsZero() {
 		return
 	}
-	r.ended, r.refusal = time.Now(), lasting(err)
+	r.ended = time.Now()
+	r.refusal = t.lasting(err)
 	close(r.done)
 	if r.refusal == nil {
 		t.drop(r)
@@ -128,8 +136,8 @@ func (r *repeat) end(err error) {
 
 // lasting returns the refusal that a repetition would meet again; nil for
 // success and for anything temporary.
-func lasting(err error) *Error {
-	if err == nil {
+func (t *repeats) lasting(err error) *Error {
+	if err == nil || t.mayBeElsewhere(err) {
 		return nil
 	}
 	if refusal := AsError(err); refusal.Code != TemporarilyUnavailable && refusal.Code != ServerError {

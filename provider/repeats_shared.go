@@ -6,88 +6,85 @@ import (
 	"errors"
 	"time"
 
+	"github.com/wxidp/wxidp/grants"
 	"github.com/wxidp/wxidp/storage"
 )
 
-// How nodes that share a store wait for each other's requests with the same
-// Idempotency-Key.
 const (
-	// leadLifetime outlasts every request, and so does not end under its
-	// leader; after a leader that died others wait no longer.
-	leadLifetime = requestBudget + 5*time.Second
-	firstLook    = 20 * time.Millisecond // pauses between looks at the leader's outcome, doubled each time
-	lastLook     = 500 * time.Millisecond
+	// elsewhereWait is how long a request whose code another node has taken
+	// waits for what became of it there: for as long as a sign-in usually
+	// takes. Only maxElsewhere requests do so at once.
+	elsewhereWait = 5 * time.Second
+	maxElsewhere  = 256
 )
 
-// lead returns the outcome of an earlier request with the same key, for which
-// it waits where that is under way on another node. Where there is none the
-// request is the one to be worked on.
-func (p *Provider) lead(ctx context.Context, sess *session) (*storage.Family, error) {
-	if !p.shared {
-		return p.earlierOutcome(ctx, sess)
+// mayBeElsewhere reports whether a refusal says that another node is perhaps at
+// work on the same request.
+func (t *repeats) mayBeElsewhere(refusal error) bool {
+	r, ok := errors.AsType[*grants.Refusal](refusal)
+	return ok && r.Kind == grants.Replayed && t.elsewhere != nil
+}
+
+// outcomeElsewhere is for a request that met refusal. Where that is because the
+// code was presented before, and not to this node under this key, another node
+// may be at work on the same request: then its outcome is this one's, too.
+func (p *Provider) outcomeElsewhere(ctx context.Context, sess *session, refusal error) (*storage.Family, error) {
+	if sess.proof.repeat == nil || !p.repeats.mayBeElsewhere(refusal) {
+		return nil, refusal
 	}
-	r := sess.proof.repeat
-	for pause := firstLook; ; pause = min(2*pause, lastLook) {
-		// Before the look: a leader that ends between them has left an outcome.
-		free, err := p.store.Claim(ctx, leadClaim(r), leadLifetime)
-		if err != nil {
-			return nil, err
-		}
-		family, err := p.earlierOutcome(ctx, sess)
-		if err == nil && family == nil {
-			err = p.earlierRefusal(ctx, r)
-		}
-		switch known := err != nil || family != nil; {
-		case known && free:
-			p.releaseLead(ctx, r)
-			return family, err
-		case known:
-			return family, err
-		case free:
-			r.leads = true
-			return nil, nil
-		}
+	select {
+	case p.repeats.elsewhere <- struct{}{}:
+		defer func() { <-p.repeats.elsewhere }()
+	default:
+		return nil, refusal
+	}
+	deadline := time.Now().Add(elsewhereWait)
+	for pause := 50 * time.Millisecond; time.Now().Before(deadline); pause = min(2*pause, 400*time.Millisecond) {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+		if family, err := p.earlierOutcome(ctx, sess); family != nil || err != nil {
+			return family, err
+		}
+		if err := p.earlierRefusal(ctx, sess.proof.repeat); err != nil {
+			return nil, err
+		}
 	}
+	return nil, refusal
 }
-
-func leadClaim(r *repeat) storage.Digest { return digest("idempotency leader", string(r.key[:])) }
 
 // endRepeat ends a repeat, here and on other nodes. Only the first call counts.
 func (p *Provider) endRepeat(ctx context.Context, r *repeat, err error) {
-	if r != nil && r.leads {
-		r.leads = false
-		p.tellRepeats(ctx, r, err)
+	if r != nil && r.under() {
+		p.tellNodes(ctx, r, err)
 	}
 	r.end(err)
 }
 
-// tellRepeats leaves a refusal for other nodes, or lets them try where nothing
-// is to be remembered. The storage has successes from the sign-in's commit.
-func (p *Provider) tellRepeats(ctx context.Context, r *repeat, err error) {
-	if err == nil {
+// under reports whether the request is still under way.
+func (r *repeat) under() bool {
+	r.table.mu.Lock()
+	defer r.table.mu.Unlock()
+	return r.ended.IsZero()
+}
+
+// tellNodes leaves a refusal for repetitions at other nodes, which find the
+// code spent. What any node finds again by itself need not be left.
+func (p *Provider) tellNodes(ctx context.Context, r *repeat, err error) {
+	refusal := r.table.lasting(err)
+	if r.table.elsewhere == nil || refusal == nil || refusal.Code == InvalidRequest {
 		return
+	}
+	value, err := json.Marshal(sharedRefusal{r.form, refusal.Code, refusal.Status, refusal.Message, refusal.Detail, refusal.LogReason})
+	if err != nil {
+		panic(err) // numbers and strings always marshal
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
-	if refusal := lasting(err); refusal != nil && refusal.Code != InvalidRequest { // which any node finds again by itself
-		value, err := json.Marshal(sharedRefusal{r.form, refusal.Code, refusal.Status, refusal.Message, refusal.Detail, refusal.LogReason})
-		if err != nil {
-			panic(err) // strings always marshal
-		}
-		// What cannot be stored is refused again, if with another reason: the
-		// code is spent.
-		_, _ = p.store.PutState(ctx, storage.StateRefusal, r.key, value, repeatLifetime)
-	}
-	p.releaseLead(ctx, r)
-}
-
-func (p *Provider) releaseLead(ctx context.Context, r *repeat) {
-	_ = p.store.Release(ctx, leadClaim(r)) // it runs out by itself
+	// Where it cannot be left, a repetition is refused as well, for another reason.
+	_, _ = p.store.PutState(ctx, storage.StateRefusal, r.key, value, repeatLifetime)
 }
 
 // sharedRefusal is a refusal as other nodes repeat it.
@@ -101,7 +98,7 @@ type sharedRefusal struct {
 }
 
 // earlierRefusal returns the refusal that an earlier request with the same key
-// met on any node, or nil.
+// met at another node, or nil.
 func (p *Provider) earlierRefusal(ctx context.Context, r *repeat) error {
 	state, err := p.store.State(ctx, storage.StateRefusal, r.key)
 	if errors.Is(err, storage.ErrNotFound) {
@@ -114,7 +111,7 @@ func (p *Provider) earlierRefusal(ctx context.Context, r *repeat) error {
 	if err := json.Unmarshal(state.Value, &was); err != nil {
 		return err
 	}
-	r.end(nil) // the storage remembers: a later request is judged by itself
+	r.end(nil) // the storage remembers
 	if was.Form != r.form {
 		return fail(InvalidRequest, msgIdempotencyForm).reason("idempotency_form")
 	}
