@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -115,6 +116,10 @@ func TestNodesRollingRestart(t *testing.T) {
 		})
 		if _, err := io.Copy(io.Discard, stream); err != nil {
 			t.Errorf("a stream of events ended with %v", err)
+		}
+		// Who comes now is told as much and comes again.
+		if events, err := io.ReadAll(openEvents(t, c.nodes[i])); err != nil || !strings.HasPrefix(string(events), `data: {"state":"waiting"}`) {
+			t.Errorf("a stream of a node that ends: %q, %v", events, err)
 		}
 		if code := children[i].ExitCode(); code != 0 {
 			t.Errorf("exit code %d\n%.2000s", code, children[i].Stdout)
