@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,7 +24,11 @@ const clockEnv = "TORTURE_CLOCK"
 // is set: it is Go's own time package that is patched, because nothing else
 // moves the clock of everything in the process at once.
 func (t *Trial) ClockBuild(ctx context.Context) (binary string, err error) {
-	timePackage := filepath.Join(runtime.GOROOT(), "src", "time")
+	root, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
+	if err != nil {
+		return "", fmt.Errorf("go env GOROOT: %w", err)
+	}
+	timePackage := filepath.Join(strings.TrimSpace(string(root)), "src", "time")
 	return t.buildPatched(ctx, "clock", []patch{
 		{filepath.Join(timePackage, "time.go"), "\tsec, nsec, mono := runtimeNow()\n", "\tsec, nsec, mono := runtimeNow()\n\tsec += skew.Load()\n"},
 		{filepath.Join(timePackage, "torture_skew.go"), "", "package time\n\nimport \"sync/atomic\"\n\nvar skew atomic.Int64\n\nfunc SetSkew(seconds int64) { skew.Store(seconds) }\n"},
@@ -32,6 +36,7 @@ func (t *Trial) ClockBuild(ctx context.Context) (binary string, err error) {
 
 import (
 	"os"
+	"os/exec"
 	"strconv"
 	"time"
 )

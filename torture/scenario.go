@@ -33,6 +33,7 @@ func scenarios() []Scenario {
 		{"overload", "G7", "ten times the clients that use the server to capacity", runOverload},
 		{"soak", "G10", "memory, descriptors and data stay flat", runSoak},
 		{"clock", "G5", "the clock jumps by minutes, a day and a year", runClock},
+		{"model", "G12", "the engines against a reference model, step by step", runModel},
 		{"broken", "G1–G2", "servers that are wrong on purpose are caught", runBroken},
 	}
 }

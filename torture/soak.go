@@ -13,6 +13,7 @@ import (
 const (
 	soakAccess = 5 * time.Second
 	soakFamily = 20 * time.Second
+	soakGrace  = 10 * time.Second
 )
 
 // soakWarmUp is how long it takes until as much expires as is made: the memory
@@ -27,8 +28,8 @@ func runSoak(ctx context.Context, t *Trial) error {
 		length = time.Duration(t.Size(60, 1800)) * time.Second
 	}
 	r, err := t.NewRig(RigOptions{Config: func(yaml string) string {
-		return strings.Replace(yaml, "access_token_lifetime: 6h,",
-			"access_token_lifetime: 5s, refresh_token_idle_lifetime: 20s, refresh_token_absolute_lifetime: 20s,", 1)
+		return strings.Replace(yaml, "access_token_lifetime: 6h, refresh_grace: 60s",
+			"refresh_grace: 10s, access_token_lifetime: 5s, refresh_token_idle_lifetime: 20s, refresh_token_absolute_lifetime: 20s", 1)
 	}})
 	if err != nil {
 		return err
@@ -38,6 +39,7 @@ func runSoak(ctx context.Context, t *Trial) error {
 		return err
 	}
 	rules := standardRules
+	rules.Grace = soakGrace
 	rules.AccessLifetime, rules.FamilyLifetime, rules.IdleLifetime = soakAccess, soakFamily, soakFamily
 	var samples []resources
 	requests := 0
