@@ -35,6 +35,7 @@ func scenarios() []Scenario {
 		{"clock", "G5", "the clock jumps by minutes, a day and a year", runClock},
 		{"model", "G12", "the engines against a reference model, step by step", runModel},
 		{"broken", "G1–G2", "servers that are wrong on purpose are caught", runBroken},
+		{"pg-restart", "G3", "PostgreSQL crashes and comes back under two nodes", runDatabaseRestart},
 	}
 }
 
