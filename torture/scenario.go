@@ -37,6 +37,7 @@ func scenarios() []Scenario {
 		{"broken", "G1–G2", "servers that are wrong on purpose are caught", runBroken},
 		{"pg-restart", "G3", "PostgreSQL crashes and comes back under two nodes", runDatabaseRestart},
 		{"rolling", "G9", "nodes are restarted and killed behind a balancer", runRolling},
+		{"pg-broken", "G3", "servers that are wrong on PostgreSQL are caught", runDatabaseBroken},
 	}
 }
 
