@@ -38,6 +38,7 @@ func scenarios() []Scenario {
 		{"pg-restart", "G3", "PostgreSQL crashes and comes back under two nodes", runDatabaseRestart},
 		{"rolling", "G9", "nodes are restarted and killed behind a balancer", runRolling},
 		{"pg-broken", "G3", "servers that are wrong on PostgreSQL are caught", runDatabaseBroken},
+		{"skew", "G5", "two nodes whose clocks differ by a minute", runSkew},
 	}
 }
 
