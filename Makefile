@@ -20,7 +20,7 @@ run: build ## try it: server, WeChat simulator, ready configuration; prints comm
 	@$(BIN) dev
 
 .PHONY: test
-test: check test-go test-postgres test-node test-browser test-sdk ## everything: check, Go tests with the race detector on both engines, end-to-end tests in Node and Chromium, the SDK
+test: check test-go test-postgres test-node test-browser test-sdk torture ## everything: check, Go tests with the race detector on both engines, end-to-end tests in Node and Chromium, the SDK, servers under faults
 
 .PHONY: test-go
 test-go: ## Go tests with the race detector
