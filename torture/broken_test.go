@@ -36,7 +36,7 @@ func TestPatchesFit(t *testing.T) {
 func TestPatchesThatDoNotFit(t *testing.T) {
 	for name, p := range map[string]patch{
 		"a text that is gone":      {"torture/broken.go", "no such" + " text", ""},
-		"a text that stands twice": {"torture/broken.go", "package", ""},
+		"a text that stands twice": {"torture/broken.go", "return", ""},
 		"a file that is not there": {"torture/nothing.go", "package", ""},
 	} {
 		if _, err := patched("..", []patch{p}); err == nil {
