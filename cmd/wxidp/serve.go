@@ -145,6 +145,9 @@ func serve(ctx context.Context, loaded *config.Loaded, opts serveOptions) error 
 	group.Go(func() error { return ignoreCanceled(parts.keys.Run(background)) })
 	group.Go(func() error { parts.store.RunGC(background, collectEvery); return nil })
 	group.Go(func() error { parts.custody.run(background); return nil })
+	if parts.exchange != nil {
+		group.Go(func() error { parts.exchange.Run(background); return nil })
+	}
 	group.Go(func() error { parts.provider.RunLogouts(background); return nil })
 	group.Go(func() error { return ignoreCanceled(watch(background, parts, loaded, opts, hangup)) })
 
