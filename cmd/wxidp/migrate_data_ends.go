@@ -65,14 +65,16 @@ func (o *endOpener) destination(ctx context.Context, spec string, from *dataEnd)
 	if _, err := storage.OpenVault(ctx, from.Store, place.keyring); err != nil {
 		return nil, fmt.Errorf("the master key there does not open the data of --from: %w", err)
 	}
-	if place.bolt == "" {
-		schema, err := postgres.MigrateStatus(ctx, place.dsn)
-		if err == nil && schema.Version == 0 {
-			_, err = postgres.Migrate(ctx, place.dsn, nil)
-		}
-		if err != nil {
-			return nil, err
-		}
+	end, err := place.open(ctx)
+	if !errors.Is(err, postgres.ErrSchema) {
+		return end, err
+	}
+	schema, statusErr := postgres.MigrateStatus(ctx, place.dsn)
+	if statusErr != nil || schema.Version > 0 {
+		return nil, err
+	}
+	if _, err := postgres.Migrate(ctx, place.dsn, nil); err != nil {
+		return nil, fmt.Errorf("make the schema: %w", err)
 	}
 	return place.open(ctx)
 }
@@ -104,7 +106,7 @@ func (o *endOpener) place(spec string) (p endPlace, err error) {
 	case kind == "bolt" && rest != "":
 		p.bolt, err = filepath.Abs(rest)
 	case kind == "postgres" || kind == "postgresql":
-		p.dsn, err = readDSN(spec, rest, p.insecure)
+		p.dsn, err = readDSN(spec, rest)
 	default:
 		// What it says may hold a password.
 		err = errors.New("this is no storage; say config, config:FILE, bolt:FILE, postgres:@FILE, postgres:env:NAME or postgres:DSN")
@@ -113,9 +115,9 @@ func (o *endOpener) place(spec string) (p endPlace, err error) {
 }
 
 // readDSN reads the DSN that is named behind "postgres:", or is it.
-func readDSN(spec, rest string, insecure bool) (secret.String, error) {
+func readDSN(spec, rest string) (secret.String, error) {
 	if file, ok := strings.CutPrefix(rest, "@"); ok {
-		return config.ReadSecret(file, insecure)
+		return config.ReadSecret(file)
 	}
 	if name, ok := strings.CutPrefix(rest, "env:"); ok {
 		if os.Getenv(name) == "" {

@@ -37,6 +37,16 @@ func newHouse(t testing.TB) *house {
 	return h
 }
 
+// bare empties the database even of its schema.
+func (h *house) bare() {
+	h.t.Helper()
+	dsn := h.database
+	execute(h.t, dsn, `CREATE SCHEMA bare`)
+	h.t.Cleanup(func() { execute(h.t, dsn, `DROP SCHEMA bare CASCADE`) })
+	h.database += " search_path=bare"
+	h.writeFile("secrets/dsn", h.database+"\n")
+}
+
 func (h *house) onPostgres() string {
 	return "storage: { driver: postgres, postgres: { dsn_file: secrets/dsn } }"
 }
@@ -78,6 +88,7 @@ func (h *house) wantNoStart(says string) {
 // TestMigrateData moves a house to a database and back, with people in it.
 func TestMigrateData(t *testing.T) {
 	h := newHouse(t)
+	h.bare()
 	h.start()
 	tokens := h.SignIn("alice")
 	kids := signingKeys(h.testServer)
