@@ -95,6 +95,7 @@ func TestMigrateData(t *testing.T) {
 	ended := signIn(h.testServer, "bob")
 	revoke(h.testServer, ended.str("refresh_token"))
 	h.wantRefusal("another process holds the file", h.toPostgres()...)
+	h.rehearse()
 	h.stop()
 
 	// To the database.
@@ -126,6 +127,20 @@ func TestMigrateData(t *testing.T) {
 	h.editConfig(h.onPostgres(), strings.Replace(onBolt, "wxidp.db", "back.db", 1))
 	h.start()
 	h.lives(tokens, kids, "back in a file")
+}
+
+// rehearse moves a backup of the running server.
+func (h *house) rehearse() {
+	h.t.Helper()
+	backup := filepath.Join(h.Dir, "rehearsal", "wxidp.db")
+	if err := os.Mkdir(filepath.Dir(backup), 0o700); err != nil {
+		h.t.Fatal(err)
+	}
+	if code, out, errs := runCLI(h.t, "backup", backup, "--config", h.ConfigPath()); code != 0 {
+		h.t.Fatalf("backup: %d, %s%s", code, out, errs)
+	}
+	h.writeFile("secrets/rehearsal-dsn", newDatabase(h.t)+"\n")
+	h.mustMigrate("--from", "bolt:"+backup, "--to", "postgres:@"+filepath.Join(h.Dir, "secrets", "rehearsal-dsn"))
 }
 
 // lives holds that everybody is who they were, and returns the newest tokens.
