@@ -114,7 +114,7 @@ func databaseFlags(flags *pflag.FlagSet) func() (secret.String, error) {
 	dsnFile := flags.String("dsn-file", "", "`file` that holds the DSN; the configuration is not read then, which has every other secret, too")
 	return func() (secret.String, error) {
 		if *dsnFile != "" {
-			return config.ReadSecret(*dsnFile)
+			return config.ReadSecret(*dsnFile, false)
 		}
 		loaded, err := config.Load(*path, os.Environ())
 		if err != nil {

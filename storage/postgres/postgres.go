@@ -46,6 +46,10 @@ type Options struct {
 	// Timeout is how long the database may take for one attempt of an
 	// operation; 0: 10 seconds.
 	Timeout time.Duration
+
+	// OnCommit is told of every durable commit: the number of writing
+	// operations in it and how long the database took. It must return at once.
+	OnCommit func(operations int, elapsed time.Duration)
 }
 
 const (
@@ -62,18 +66,26 @@ type Store struct {
 	serving string // how servers call themselves in this database
 	wait    time.Duration
 	timeout time.Duration
-	clock   func() time.Time // of a test, in the place of the database's; nil: none
+
+	onCommit func(operations int, elapsed time.Duration) // nil: nobody asks
+	clock    func() time.Time                            // of a test, in the place of the database's; nil: none
 
 	closed     atomic.Bool
 	commits    atomic.Uint64
 	operations atomic.Uint64
 	gcTurn     atomic.Uint32 // where the next DeleteExpired begins
 	size       sizeProbe
+
+	families  together[storage.FamilyID, storage.Family]
+	accesses  together[storage.AccessCheck, storage.AccessResult]
+	rotations together[storage.Rotation, storage.RotateResult]
+	claims    together[claim, bool]
+	signIns   together[*usualSignIn, storage.SignInResult]
 }
 
 // Open connects to the database. It refuses a schema that this program does
 // not know and data that was sealed under a master key that is not in the
-// keyring, and changes nothing then.
+// keyring. Data that came here with a dump it marks as restored.
 func Open(ctx context.Context, opts Options) (*Store, error) { return open(ctx, opts, hooks{}) }
 
 // hooks are what tests put in the place of something.
@@ -94,7 +106,7 @@ func open(ctx context.Context, opts Options, test hooks) (*Store, error) {
 	if opts.Moving {
 		config.ConnConfig.RuntimeParams[applicationName] = movingApplication + rand.Text()[:8]
 	}
-	s := &Store{serving: serving, log: opts.Logger, wait: opts.Wait, timeout: opts.Timeout, clock: test.clock}
+	s := &Store{serving: serving, log: opts.Logger, wait: opts.Wait, timeout: opts.Timeout, onCommit: opts.OnCommit, clock: test.clock}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -104,6 +116,11 @@ func open(ctx context.Context, opts Options, test hooks) (*Store, error) {
 	if s.timeout <= 0 {
 		s.timeout = defaultTimeout
 	}
+	s.families.run, s.families.wait, s.families.reads = s.familiesTogether, s.wait, true
+	s.accesses.run, s.accesses.wait, s.accesses.reads = s.accessTogether, s.wait, true
+	s.rotations.run, s.rotations.wait = s.rotateTogether, s.wait
+	s.signIns.run, s.signIns.wait = s.signInTogether, s.wait
+	s.claims.run, s.claims.wait = s.claimTogether, s.wait
 	if test.adjust != nil {
 		test.adjust(config)
 	}
@@ -123,8 +140,10 @@ func (s *Store) start(ctx context.Context, keyring *seal.Keyring) (err error) {
 	if err := s.checkSchema(ctx); err != nil {
 		return err
 	}
-	s.vault, err = storage.OpenVault(ctx, s, keyring)
-	return err
+	if s.vault, err = storage.OpenVault(ctx, s, keyring); err != nil {
+		return err
+	}
+	return s.checkHome(ctx)
 }
 
 // poolConfig returns the configuration of the pool. Its errors say nothing of
@@ -212,9 +231,17 @@ func (s *Store) sizeBytes() int64 {
 
 // Claim takes a volatile claim.
 func (s *Store) Claim(ctx context.Context, key storage.Digest, lifetime time.Duration) (taken bool, err error) {
+	if err := s.usable(ctx); err != nil {
+		return false, err
+	}
+	in := claim{key, lifetime}
+	return s.claims.do(ctx, in, func() (bool, error) { return s.claim(ctx, in) })
+}
+
+func (s *Store) claim(ctx context.Context, in claim) (taken bool, err error) {
 	err = s.write(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		tag, err := c.Exec(ctx, s.sql(`INSERT INTO claims AS old (id, expires_at) VALUES ($1, clock_timestamp() + $2::interval)
-			ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE old.expires_at <= clock_timestamp()`), key[:], lifetime)
+			ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE old.expires_at <= clock_timestamp()`), in.key[:], in.lifetime)
 		taken = tag.RowsAffected() == 1
 		return err
 	})
