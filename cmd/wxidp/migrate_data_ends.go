@@ -106,7 +106,7 @@ func (o *endOpener) place(spec string) (p endPlace, err error) {
 	case kind == "bolt" && rest != "":
 		p.bolt, err = filepath.Abs(rest)
 	case kind == "postgres" || kind == "postgresql":
-		p.dsn, err = readDSN(spec, rest)
+		p.dsn, err = readDSN(spec, rest, p.insecure)
 	default:
 		// What it says may hold a password.
 		err = errors.New("this is no storage; say config, config:FILE, bolt:FILE, postgres:@FILE, postgres:env:NAME or postgres:DSN")
@@ -115,9 +115,9 @@ func (o *endOpener) place(spec string) (p endPlace, err error) {
 }
 
 // readDSN reads the DSN that is named behind "postgres:", or is it.
-func readDSN(spec, rest string) (secret.String, error) {
+func readDSN(spec, rest string, insecure bool) (secret.String, error) {
 	if file, ok := strings.CutPrefix(rest, "@"); ok {
-		return config.ReadSecret(file)
+		return config.ReadSecret(file, insecure)
 	}
 	if name, ok := strings.CutPrefix(rest, "env:"); ok {
 		if os.Getenv(name) == "" {
