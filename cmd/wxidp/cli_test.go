@@ -140,6 +140,7 @@ func TestHelp(t *testing.T) {
 		"keys rotate": {"--alg", "published"},
 		"keys revoke": {"KEY-ID", "compromised"},
 		"keys rewrap": {"master key", "restart"},
+		"health":      {"--admin", "--live", "--socket", "exit code", "WXIDP_ADMIN_LISTEN"},
 		"version":     {"version"},
 		"restore":     {"--verify", "--force", "--mark", "--after-restore=revoke-all", "--after-restore=accept", "pg_restore", "kept beside"},
 		"backup":      {"wxidp restore", "pg_dump", "master key"},

@@ -43,7 +43,7 @@ Without one:
 	}
 	root.AddCommand(initCommand(), serveCommand(), devCommand(), simulatorCommand(),
 		checkCommand(), keysCommand(), usersCommand(), sessionsCommand(),
-		compactCommand(), backupCommand(), restoreCommand(), migrateCommand(), versionCommand())
+		compactCommand(), backupCommand(), restoreCommand(), healthCommand(), migrateCommand(), versionCommand())
 	return root
 }
 

@@ -29,6 +29,10 @@ const heapFloor = 16 << 20
 // shutdownBudget is how long requests under way may take at the end.
 const shutdownBudget = 20 * time.Second
 
+// settleTime is how long connections go on answering after the listener has
+// closed: as long as a balancer may take to notice that.
+const settleTime = time.Second
+
 func serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -57,7 +61,9 @@ once, before the first request; say it at one start only.`,
 		logger := slog.New(slog.NewJSONHandler(cmd.OutOrStdout(), &slog.HandlerOptions{Level: level}))
 		loaded, err := config.Load(*path, os.Environ())
 		if err == nil {
-			err = serve(cmd.Context(), loaded, serveOptions{logger: logger, level: level, drain: *drain, afterRestore: choice})
+			err = serve(cmd.Context(), loaded, serveOptions{
+				logger: logger, level: level, drain: *drain, manager: findServiceManager(), afterRestore: choice,
+			})
 		}
 		if err != nil {
 			logFailure(logger, err)
@@ -95,7 +101,16 @@ type serveOptions struct {
 	drain  time.Duration
 	ready  func(*parts) // called once all listeners are open; may be nil
 
+	manager serviceManager // is told when the server is ready, reloads and ends
+
 	afterRestore storage.RestoreChoice // "": none was made
+}
+
+// tell logs why the service manager could not be told something.
+func (o serveOptions) tell(err error) {
+	if err != nil {
+		o.logger.Warn("the service manager could not be told", "event", "server.notify_failed", "detail", err.Error())
+	}
 }
 
 // serve runs the server until a signal or the end of ctx.
@@ -149,6 +164,9 @@ func serve(ctx context.Context, loaded *config.Loaded, opts serveOptions) error 
 	group.Go(func() error { return ignoreCanceled(parts.keys.Run(background)) })
 	group.Go(func() error { parts.store.RunGC(background, collectEvery); return nil })
 	group.Go(func() error { parts.custody.run(background); return nil })
+	if parts.exchange != nil {
+		group.Go(func() error { parts.exchange.Run(background); return nil })
+	}
 	group.Go(func() error { parts.provider.RunLogouts(background); return nil })
 	group.Go(func() error { return ignoreCanceled(watch(background, parts, loaded, opts, hangup)) })
 
@@ -163,6 +181,7 @@ func serve(ctx context.Context, loaded *config.Loaded, opts serveOptions) error 
 	if opts.ready != nil {
 		opts.ready(parts)
 	}
+	opts.tell(opts.manager.ready("serving " + loaded.Config.Issuer))
 	select {
 	case <-ctx.Done():
 	case <-background.Done(): // a part failed; Wait says which
@@ -170,7 +189,14 @@ func serve(ctx context.Context, loaded *config.Loaded, opts serveOptions) error 
 	stop() // from here on a signal ends the process
 	parts.web.Drain()
 	opts.logger.Info("ending", "event", "server.stopping")
+	opts.tell(opts.manager.stopping())
 	pause(background, opts.drain)
+	// First nothing new: who connects now is refused and goes to another node.
+	// Connections that are there still answer, for a balancer may be sending a
+	// request on one just when it is closed, and can then not know whether it was
+	// worked on.
+	_ = open.public.Close() // closed already is as good
+	pause(background, min(opts.drain, settleTime))
 	shutdown(servers, opts.logger)
 	endBackground()
 	return group.Wait()
@@ -200,7 +226,12 @@ func watch(ctx context.Context, parts *parts, loaded *config.Loaded, opts serveO
 		for {
 			select {
 			case <-hangup:
-				_ = watcher.Reload() // told to OnReject
+				opts.tell(opts.manager.reloading())
+				status := "serving " + loaded.Config.Issuer
+				if watcher.Reload() != nil { // told to OnReject
+					status += "; the last change of the configuration was refused, the log says why"
+				}
+				opts.tell(opts.manager.ready(status))
 			case <-ctx.Done():
 				return
 			}
@@ -228,7 +259,7 @@ func shutdown(servers []*http.Server, logger *slog.Logger) {
 }
 
 func ignoreClosed(err error) error {
-	if errors.Is(err, http.ErrServerClosed) {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return err

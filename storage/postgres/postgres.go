@@ -135,6 +135,11 @@ func poolConfig(opts Options) (*pgxpool.Config, error) {
 	case err == nil && explicit.RuntimeParams["pool_max_conns"] == "":
 		config.MaxConns = defaultMaxConns
 	}
+	switch config.ConnConfig.DefaultQueryExecMode {
+	case pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol:
+		// Without the types of the parameters nothing here could be sent.
+		return nil, errExecMode
+	}
 	config.MinConns = min(config.MinConns, config.MaxConns)
 	if _, set := config.ConnConfig.RuntimeParams["application_name"]; !set {
 		config.ConnConfig.RuntimeParams["application_name"] = "wxidp"
@@ -144,6 +149,9 @@ func poolConfig(opts Options) (*pgxpool.Config, error) {
 	}
 	return config, nil
 }
+
+var errExecMode = errors.New("storage database: the DSN says default_query_exec_mode exec or simple_protocol, which do not work here; " +
+	"behind a pooler by transactions that knows no prepared statements use cache_describe")
 
 var errUnreadableDSN = errors.New("storage database: the DSN cannot be read; it is a URL (postgres://user@host/database) or key=value pairs")
 
