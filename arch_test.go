@@ -38,7 +38,7 @@ var mayImport = map[string][]string{
 	"internal/limit":           {"internal/seal"},
 	"internal/limit/limittest": {"internal/limit", "internal/seal"},
 	"internal/outbound":        {},
-	"bench":                    {"keys", "storage", "storage/bolt", "wechat", "wechat/simulator", "internal/*"},
+	"bench":                    {"keys", "storage", "storage/bolt", "storage/postgres", "storage/postgres/pgtest", "wechat", "wechat/simulator", "internal/*"},
 }
 
 // onlyImporters says which packages may import a library, so that replacing it
@@ -52,7 +52,7 @@ var onlyImporters = map[string][]string{
 	"github.com/spf13/viper":        {"config"},
 	"github.com/spf13/cobra":        {"cmd/wxidp"},
 	"go.etcd.io/bbolt":              {"storage/bolt", "bench"},
-	"github.com/jackc/pgx/":         {"storage/postgres", "storage/postgres/pgtest"},
+	"github.com/jackc/pgx/":         {"storage/postgres", "storage/postgres/pgtest", "bench"},
 	"github.com/pressly/goose/":     {"storage/postgres"},
 	"github.com/sony/gobreaker":     {"internal/breaker"},
 	"github.com/boombuler/barcode":  {"web/pages"},

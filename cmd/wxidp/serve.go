@@ -101,8 +101,7 @@ type serveOptions struct {
 	drain  time.Duration
 	ready  func(*parts) // called once all listeners are open; may be nil
 
-	manager serviceManager // is told when the server is ready, reloads and ends
-
+	manager      serviceManager        // is told when the server is ready, reloads and ends
 	afterRestore storage.RestoreChoice // "": none was made
 }
 

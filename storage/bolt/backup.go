@@ -97,6 +97,7 @@ func (c *fileCopy) markBackup() error {
 	}
 	mark := storage.Restored{State: storage.RestorePending, TakenAt: time.Now().UTC().Truncate(time.Second), Summed: true}
 	return c.put([]copiedRow{{
-		rowName{string(bucketRecords), storage.RestoredRecord}, encodeRecord(version+1, mark.Encode()),
+		rowName{string(bucketRecords), storage.RestoredRecord},
+		storage.EncodeDocument(&storage.Document{Version: version + 1, Value: mark.Encode()}),
 	}})
 }

@@ -131,22 +131,11 @@ func writeRedeem(tx txn, key storage.Digest, stored bool, c *storage.RedeemChang
 
 // getCode returns what a code stands for and when to forget it.
 func getCode(tx txn, key storage.Digest) (code storage.CodeRecord, found bool, err error) {
-	data := tx.Bucket(bucketCodes).Get(key[:])
-	if data == nil {
-		return code, false, nil
-	}
-	if len(data) < 8 {
-		return code, false, storage.ErrCorrupt
-	}
-	if code, err = storage.DecodeCode(data[8:]); err != nil {
-		return code, false, err
-	}
-	code.KeepUntil = micros(data)
-	return code, true, nil
+	return decoded(tx, bucketCodes, key[:], storage.DecodeKeptCode)
 }
 
 func encodeCode(code *storage.CodeRecord) ([]byte, error) {
-	data := append(appendMicros(nil, code.KeepUntil), storage.EncodeCode(code)...)
+	data := storage.EncodeKeptCode(code)
 	if len(data) > storage.MaxValueSize {
 		return nil, storage.ErrTooLarge
 	}

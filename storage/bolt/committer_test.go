@@ -54,7 +54,7 @@ func waitQueued(t *testing.T, s *Store, n int) {
 // putRow is an operation that writes one row and then does what then says.
 func putRow(key string, then func() error) func(tx txn) (bool, error) {
 	return func(tx txn) (bool, error) {
-		if err := put(tx, bucketRecords, []byte(key), encodeRecord(1, nil)); err != nil {
+		if err := put(tx, bucketRecords, []byte(key), storage.EncodeDocument(&storage.Document{Version: 1})); err != nil {
 			return true, err
 		}
 		if then != nil {

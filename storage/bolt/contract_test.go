@@ -11,9 +11,14 @@ import (
 	"github.com/wxidp/wxidp/storage/storagetest"
 )
 
-func contractOptions() storagetest.Options {
+func contractOptions(t *testing.T) storagetest.Options {
+	keyring := newKeyring(t)
 	return storagetest.Options{
-		Open:  func(t *testing.T) storage.Store { return openStore(t, Options{Path: fastPath(t)}) },
+		Open: func(t *testing.T) storage.Store { return openStore(t, Options{Path: fastPath(t), Keyring: keyring}) },
+		Reopen: func(t *testing.T, s storage.Store) storage.Store {
+			must(t, s.Close())
+			return openStore(t, Options{Path: s.(*Store).path, Keyring: keyring})
+		},
 		Rows:  countRows,
 		Check: checkPeople,
 		Dump: func(t *testing.T, s storage.Store) []byte {
@@ -27,11 +32,11 @@ func contractOptions() storagetest.Options {
 }
 
 func TestContract(t *testing.T) {
-	storagetest.RunOptions(t, contractOptions())
+	storagetest.RunOptions(t, contractOptions(t))
 }
 
 func TestContractInBubble(t *testing.T) {
-	opts := contractOptions()
+	opts := contractOptions(t)
 	opts.Bubble = true
 	if testing.Short() {
 		opts.ModelSteps = 4000

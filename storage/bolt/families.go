@@ -12,9 +12,9 @@ import (
 // Idempotency returns what an earlier sign-in with this key recorded.
 func (s *Store) Idempotency(ctx context.Context, key storage.Digest) (rec storage.IdempotencyRecord, ok bool, err error) {
 	err = s.read(ctx, func(tx txn) error {
-		row, err := getIdempotency(tx, key)
-		if err == nil && row != nil && tx.now.Before(row.expires) {
-			rec, ok = row.IdempotencyRecord, true
+		kept, found, err := getIdempotency(tx, key)
+		if found && tx.now.Before(kept.ExpiresAt) {
+			rec, ok = kept.IdempotencyRecord, true
 		}
 		return err
 	})
@@ -247,7 +247,7 @@ func (s *Store) DenyJTI(ctx context.Context, jti string, expires time.Time) erro
 			return false, err
 		}
 		var w writes
-		w.put(tx, bucketDenied, key[:], appendMicros(nil, expires))
+		w.put(tx, bucketDenied, key[:], storage.EncodeDenied(expires))
 		w.expire(tx, expires, kindDenied, key[:])
 		return true, w.err
 	})

@@ -24,18 +24,18 @@ func (s *Store) PutIfAbsent(ctx context.Context, kind storage.ItemKind, key, val
 	value = bytes.Clone(value)
 	err = s.write(ctx, func(tx txn) (bool, error) {
 		stored = false
-		old, err := getItem(tx, id)
-		if err != nil || old != nil && tx.now.Before(old.expires) {
+		old, found, err := getItem(tx, id)
+		if err != nil || found && tx.now.Before(old.ExpiresAt) {
 			return false, err
 		}
 		stored = true
 		if lifetime <= 0 {
 			return false, nil // expired already
 		}
-		row := itemRow{expires: storage.RoundTime(tx.now.Add(lifetime)), value: value}
+		item := storage.ItemRecord{ExpiresAt: storage.RoundTime(tx.now.Add(lifetime)), Value: value}
 		var w writes
-		w.put(tx, bucketItems, id[:], row.encode())
-		w.expire(tx, row.expires, kindItem, id[:])
+		w.put(tx, bucketItems, id[:], storage.EncodeItem(&item))
+		w.expire(tx, item.ExpiresAt, kindItem, id[:])
 		return true, w.err
 	})
 	return stored && err == nil, err
@@ -46,17 +46,17 @@ func (s *Store) Consume(ctx context.Context, kind storage.ItemKind, key []byte) 
 	id := itemKey(kind, key)
 	err = s.write(ctx, func(tx txn) (bool, error) {
 		value, verdict = nil, storage.ConsumeMissing
-		item, err := getItem(tx, id)
-		if err != nil || item == nil || !tx.now.Before(item.expires) {
+		item, found, err := getItem(tx, id)
+		if err != nil || !found || !tx.now.Before(item.ExpiresAt) {
 			return false, err
 		}
-		if item.used {
+		if item.Used {
 			verdict = storage.ConsumeUsed
 			return false, nil
 		}
-		value, verdict = bytes.Clone(item.value), storage.ConsumeOK
-		spent := itemRow{expires: item.expires, used: true}
-		return true, put(tx, bucketItems, id[:], spent.encode())
+		value, verdict = bytes.Clone(item.Value), storage.ConsumeOK
+		spent := storage.ItemRecord{ExpiresAt: item.ExpiresAt, Used: true}
+		return true, put(tx, bucketItems, id[:], storage.EncodeItem(&spent))
 	})
 	if err != nil {
 		return nil, 0, err
@@ -84,7 +84,7 @@ func (s *Store) SwapRecord(ctx context.Context, name string, version uint64, val
 	if name == "" || len(name) > maxRecordName {
 		return false, fmt.Errorf("%w: a document's name has 1 to %d bytes", storage.ErrTooLarge, maxRecordName)
 	}
-	data := encodeRecord(version+1, value)
+	data := storage.EncodeDocument(&storage.Document{Version: version + 1, Value: value})
 	err = s.write(ctx, func(tx txn) (bool, error) {
 		swapped = false
 		_, present, err := getRecord(tx, name)

@@ -201,5 +201,5 @@ func (d documents) Record(_ context.Context, name string) ([]byte, uint64, error
 }
 
 func (d documents) SwapRecord(_ context.Context, name string, version uint64, value []byte) (bool, error) {
-	return true, put(d.txn, bucketRecords, []byte(name), encodeRecord(version+1, value))
+	return true, put(d.txn, bucketRecords, []byte(name), storage.EncodeDocument(&storage.Document{Version: version + 1, Value: value}))
 }

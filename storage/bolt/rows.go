@@ -134,85 +134,35 @@ func getFamily(tx txn, id storage.FamilyID) (family storage.Family, found bool, 
 	return family, err == nil, err
 }
 
-// idempotencyRow is the stored form of an idempotency record.
-type idempotencyRow struct {
-	storage.IdempotencyRecord
-	expires time.Time
+func getIdempotency(tx txn, key storage.Digest) (kept storage.KeptIdempotency, found bool, err error) {
+	return decoded(tx, bucketIdempotency, key[:], storage.DecodeIdempotency)
 }
 
-func (r *idempotencyRow) encode() []byte {
-	b := appendMicros(make([]byte, 0, 8+len(r.Form)+len(r.FamilyID)), r.expires)
-	return append(append(b, r.Form[:]...), r.FamilyID[:]...)
-}
-
-func getIdempotency(tx txn, key storage.Digest) (*idempotencyRow, error) {
-	data := tx.Bucket(bucketIdempotency).Get(key[:])
-	if data == nil {
-		return nil, nil
-	}
-	var r idempotencyRow
-	if len(data) != 8+len(r.Form)+len(r.FamilyID) {
-		return nil, storage.ErrCorrupt
-	}
-	r.expires = micros(data)
-	copy(r.Form[:], data[8:])
-	copy(r.FamilyID[:], data[8+len(r.Form):])
-	return &r, nil
-}
-
-// itemRow is the stored form of a single-use item. value is part of what it
-// was decoded from.
-type itemRow struct {
-	expires time.Time
-	used    bool
-	value   []byte
-}
-
-func (r *itemRow) encode() []byte {
-	b := appendMicros(make([]byte, 0, 9+len(r.value)), r.expires)
-	used := byte(0)
-	if r.used {
-		used = 1
-	}
-	return append(append(b, used), r.value...)
-}
-
-func getItem(tx txn, key storage.Digest) (*itemRow, error) {
-	data := tx.Bucket(bucketItems).Get(key[:])
-	if data == nil {
-		return nil, nil
-	}
-	if len(data) < 9 || data[8] > 1 {
-		return nil, storage.ErrCorrupt
-	}
-	return &itemRow{expires: micros(data), used: data[8] == 1, value: data[9:]}, nil
+// getItem returns a single-use item. Its value is borrowed from the
+// transaction.
+func getItem(tx txn, key storage.Digest) (item storage.ItemRecord, found bool, err error) {
+	return decoded(tx, bucketItems, key[:], storage.DecodeItem)
 }
 
 func getDenied(tx txn, key storage.Digest) (until time.Time, err error) {
-	data := tx.Bucket(bucketDenied).Get(key[:])
-	if data == nil {
-		return time.Time{}, nil
-	}
-	if len(data) != 8 {
-		return time.Time{}, storage.ErrCorrupt
-	}
-	return micros(data), nil
+	until, _, err = decoded(tx, bucketDenied, key[:], storage.DecodeDenied)
+	return until, err
 }
 
 // getRecord returns a copy of a versioned document.
 func getRecord(tx txn, name string) (value []byte, version uint64, err error) {
-	data := tx.Bucket(bucketRecords).Get([]byte(name))
-	if data == nil {
-		return nil, 0, nil
-	}
-	if len(data) < 8 {
-		return nil, 0, storage.ErrCorrupt
-	}
-	return bytes.Clone(data[8:]), binary.BigEndian.Uint64(data), nil
+	document, _, err := decoded(tx, bucketRecords, []byte(name), storage.DecodeDocument)
+	return bytes.Clone(document.Value), document.Version, err
 }
 
-func encodeRecord(version uint64, value []byte) []byte {
-	return append(binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(value)), version), value...)
+// decoded returns what a bucket has under a key.
+func decoded[T any](tx txn, bucket, key []byte, decode func([]byte) (T, error)) (record T, found bool, err error) {
+	data := tx.Bucket(bucket).Get(key)
+	if data == nil {
+		return record, false, nil
+	}
+	record, err = decode(data)
+	return record, err == nil, err
 }
 
 func appendMicros(b []byte, t time.Time) []byte {

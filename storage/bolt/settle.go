@@ -146,11 +146,11 @@ func endRestoredItem(tx txn, w *writes, key, _ []byte, _ *storage.RestoreStep) (
 	if len(key) != len(storage.Digest{}) {
 		return n, nil
 	}
-	item, err := getItem(tx, storage.Digest(key))
-	if err != nil || item == nil || item.used {
+	item, found, err := getItem(tx, storage.Digest(key))
+	if err != nil || !found || item.Used {
 		return n, nil
 	}
-	w.put(tx, bucketItems, key, (&itemRow{expires: item.expires, used: true}).encode())
+	w.put(tx, bucketItems, key, storage.EncodeItem(&storage.ItemRecord{ExpiresAt: item.ExpiresAt, Used: true}))
 	n.Others++
 	return n, nil
 }

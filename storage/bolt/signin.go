@@ -29,11 +29,11 @@ func (s *Store) SignIn(ctx context.Context, in storage.SignIn) (storage.SignInRe
 
 func (s *Store) signIn(tx txn, c *storage.SignInCase) (res storage.SignInResult, wrote bool, err error) {
 	if c.Idempotency != nil {
-		row, err := getIdempotency(tx, c.Idempotency.Key)
+		kept, found, err := getIdempotency(tx, c.Idempotency.Key)
 		if err != nil {
 			return res, false, err
 		}
-		if row != nil && tx.now.Before(row.expires) {
+		if found && tx.now.Before(kept.ExpiresAt) {
 			return storage.SignInResult{Verdict: storage.SignInIdempotencyTaken}, false, nil
 		}
 	}
@@ -69,12 +69,12 @@ func writeSignIn(tx txn, c *storage.SignInCase, changes *storage.Changes, family
 	w.apply(tx, changes)
 	w.createFamily(tx, family, row)
 	if c.Idempotency != nil {
-		row := idempotencyRow{
+		kept := storage.KeptIdempotency{
 			IdempotencyRecord: storage.IdempotencyRecord{Form: c.Idempotency.Form, FamilyID: family.ID},
-			expires:           storage.RoundTime(tx.now.Add(c.Idempotency.Lifetime)),
+			ExpiresAt:         storage.RoundTime(tx.now.Add(c.Idempotency.Lifetime)),
 		}
-		w.put(tx, bucketIdempotency, c.Idempotency.Key[:], row.encode())
-		w.expire(tx, row.expires, kindIdempotency, c.Idempotency.Key[:])
+		w.put(tx, bucketIdempotency, c.Idempotency.Key[:], storage.EncodeIdempotency(&kept))
+		w.expire(tx, kept.ExpiresAt, kindIdempotency, c.Idempotency.Key[:])
 	}
 	return w.err
 }

@@ -3,19 +3,10 @@ package bolt
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"time"
 
 	"github.com/wxidp/wxidp/storage"
 )
-
-// stateHead is how many bytes a document has before its value: when it
-// expires, and its version.
-const stateHead = 16
-
-func stateKey(kind storage.StateKind, key storage.Digest) []byte {
-	return append([]byte{byte(kind)}, key[:]...)
-}
 
 // PutState stores a document for lifetime.
 func (s *Store) PutState(
@@ -24,7 +15,7 @@ func (s *Store) PutState(
 	if len(value) > storage.MaxValueSize {
 		return false, storage.ErrTooLarge
 	}
-	name := stateKey(kind, key)
+	name := storage.StateKey(kind, key)
 	value = bytes.Clone(value)
 	err = s.write(ctx, func(tx txn) (bool, error) {
 		_, found, err := getState(tx, name)
@@ -34,7 +25,7 @@ func (s *Store) PutState(
 		}
 		expires := storage.RoundTime(tx.now.Add(lifetime))
 		var w writes
-		w.put(tx, bucketStates, name, encodeState(&storage.State{Value: value, Version: 1, ExpiresAt: expires}))
+		w.put(tx, bucketStates, name, storage.EncodeState(&storage.State{Value: value, Version: 1, ExpiresAt: expires}))
 		w.expire(tx, expires, kindState, name)
 		return true, w.err
 	})
@@ -45,7 +36,7 @@ func (s *Store) PutState(
 func (s *Store) State(ctx context.Context, kind storage.StateKind, key storage.Digest) (storage.State, error) {
 	var state storage.State
 	err := s.read(ctx, func(tx txn) error {
-		row, found, err := getState(tx, stateKey(kind, key))
+		row, found, err := getState(tx, storage.StateKey(kind, key))
 		if err == nil && !found {
 			err = storage.ErrNotFound
 		}
@@ -66,7 +57,7 @@ func (s *Store) SwapState(
 	if len(value) > storage.MaxValueSize {
 		return false, storage.ErrTooLarge
 	}
-	name := stateKey(kind, key)
+	name := storage.StateKey(kind, key)
 	value = bytes.Clone(value)
 	err = s.write(ctx, func(tx txn) (bool, error) {
 		swapped = false
@@ -75,7 +66,7 @@ func (s *Store) SwapState(
 			return false, err
 		}
 		swapped = true
-		return true, put(tx, bucketStates, name, encodeState(&storage.State{Value: value, Version: version + 1, ExpiresAt: row.ExpiresAt}))
+		return true, put(tx, bucketStates, name, storage.EncodeState(&storage.State{Value: value, Version: version + 1, ExpiresAt: row.ExpiresAt}))
 	})
 	return swapped && err == nil, err
 }
@@ -83,18 +74,6 @@ func (s *Store) SwapState(
 // getState returns a document that has not expired. Its value is borrowed from
 // the transaction.
 func getState(tx txn, name []byte) (state storage.State, found bool, err error) {
-	data := tx.Bucket(bucketStates).Get(name)
-	if data == nil {
-		return state, false, nil
-	}
-	if len(data) < stateHead {
-		return state, false, storage.ErrCorrupt
-	}
-	state = storage.State{Value: data[stateHead:], Version: binary.BigEndian.Uint64(data[8:]), ExpiresAt: micros(data)}
-	return state, tx.now.Before(state.ExpiresAt), nil
-}
-
-func encodeState(s *storage.State) []byte {
-	b := appendMicros(make([]byte, 0, stateHead+len(s.Value)), s.ExpiresAt)
-	return append(binary.BigEndian.AppendUint64(b, s.Version), s.Value...)
+	state, found, err = decoded(tx, bucketStates, name, storage.DecodeState)
+	return state, found && tx.now.Before(state.ExpiresAt), err
 }

@@ -145,7 +145,7 @@ func (s *Store) sweep(ctx context.Context, c *pgx.Conn, due []expiring, limit in
 	}
 	err = c.SendBatch(ctx, &b).Close()
 	if err == nil && changed {
-		s.wrote()
+		s.wrote(ctx, 1)
 	}
 	return deleted, more, err
 }
@@ -195,7 +195,7 @@ func (s *Store) expireSessionKeys(ctx context.Context, c *pgx.Conn, limit int) (
 	if err := c.SendBatch(ctx, &b).Close(); err != nil {
 		return 0, false, err
 	}
-	s.wrote()
+	s.wrote(ctx, 1)
 	return deleted, len(due) == limit, nil
 }
 

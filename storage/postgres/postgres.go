@@ -10,6 +10,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,6 +34,10 @@ type Options struct {
 	Keyring *seal.Keyring // the master keys
 	Logger  *slog.Logger  // nil: silent
 
+	// Moving says that rows are moved and nothing is served: Alone does not take
+	// the store for a server.
+	Moving bool
+
 	// MaxConns is the size of the connection pool; 0: what the DSN says with
 	// pool_max_conns, or else 16.
 	MaxConns int
@@ -41,6 +46,10 @@ type Options struct {
 	// Timeout is how long the database may take for one attempt of an
 	// operation; 0: 10 seconds.
 	Timeout time.Duration
+
+	// OnCommit is told of every durable commit: the number of writing
+	// operations in it and how long the database took. It must return at once.
+	OnCommit func(operations int, elapsed time.Duration)
 }
 
 const (
@@ -54,15 +63,24 @@ type Store struct {
 	pool    *pgxpool.Pool
 	vault   *storage.Vault
 	log     *slog.Logger
+	serving string // how servers call themselves in this database
 	wait    time.Duration
 	timeout time.Duration
-	clock   func() time.Time // of a test, in the place of the database's; nil: none
+
+	onCommit func(operations int, elapsed time.Duration) // nil: nobody asks
+	clock    func() time.Time                            // of a test, in the place of the database's; nil: none
 
 	closed     atomic.Bool
 	commits    atomic.Uint64
 	operations atomic.Uint64
 	gcTurn     atomic.Uint32 // where the next DeleteExpired begins
 	size       sizeProbe
+
+	families  together[storage.FamilyID, storage.Family]
+	accesses  together[storage.AccessCheck, storage.AccessResult]
+	rotations together[storage.Rotation, storage.RotateResult]
+	claims    together[claim, bool]
+	signIns   together[*usualSignIn, storage.SignInResult]
 }
 
 // Open connects to the database. It refuses a schema that this program does
@@ -84,7 +102,11 @@ func open(ctx context.Context, opts Options, test hooks) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{log: opts.Logger, wait: opts.Wait, timeout: opts.Timeout, clock: test.clock}
+	serving := config.ConnConfig.RuntimeParams[applicationName]
+	if opts.Moving {
+		config.ConnConfig.RuntimeParams[applicationName] = movingApplication + rand.Text()[:8]
+	}
+	s := &Store{serving: serving, log: opts.Logger, wait: opts.Wait, timeout: opts.Timeout, onCommit: opts.OnCommit, clock: test.clock}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -94,6 +116,11 @@ func open(ctx context.Context, opts Options, test hooks) (*Store, error) {
 	if s.timeout <= 0 {
 		s.timeout = defaultTimeout
 	}
+	s.families.run, s.families.wait, s.families.reads = s.familiesTogether, s.wait, true
+	s.accesses.run, s.accesses.wait, s.accesses.reads = s.accessTogether, s.wait, true
+	s.rotations.run, s.rotations.wait = s.rotateTogether, s.wait
+	s.signIns.run, s.signIns.wait = s.signInTogether, s.wait
+	s.claims.run, s.claims.wait = s.claimTogether, s.wait
 	if test.adjust != nil {
 		test.adjust(config)
 	}
@@ -141,8 +168,8 @@ func poolConfig(opts Options) (*pgxpool.Config, error) {
 		return nil, errExecMode
 	}
 	config.MinConns = min(config.MinConns, config.MaxConns)
-	if _, set := config.ConnConfig.RuntimeParams["application_name"]; !set {
-		config.ConnConfig.RuntimeParams["application_name"] = "wxidp"
+	if _, set := config.ConnConfig.RuntimeParams[applicationName]; !set {
+		config.ConnConfig.RuntimeParams[applicationName] = "wxidp"
 	}
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = 5 * time.Second
@@ -204,9 +231,17 @@ func (s *Store) sizeBytes() int64 {
 
 // Claim takes a volatile claim.
 func (s *Store) Claim(ctx context.Context, key storage.Digest, lifetime time.Duration) (taken bool, err error) {
+	if err := s.usable(ctx); err != nil {
+		return false, err
+	}
+	in := claim{key, lifetime}
+	return s.claims.do(ctx, in, func() (bool, error) { return s.claim(ctx, in) })
+}
+
+func (s *Store) claim(ctx context.Context, in claim) (taken bool, err error) {
 	err = s.write(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		tag, err := c.Exec(ctx, s.sql(`INSERT INTO claims AS old (id, expires_at) VALUES ($1, clock_timestamp() + $2::interval)
-			ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE old.expires_at <= clock_timestamp()`), key[:], lifetime)
+			ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE old.expires_at <= clock_timestamp()`), in.key[:], in.lifetime)
 		taken = tag.RowsAffected() == 1
 		return err
 	})

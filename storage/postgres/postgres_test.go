@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/wxidp/wxidp/internal/seal"
 	"github.com/wxidp/wxidp/internal/secret"
 	"github.com/wxidp/wxidp/storage"
+	"github.com/wxidp/wxidp/storage/bolt"
 	"github.com/wxidp/wxidp/storage/postgres/pgtest"
 	"github.com/wxidp/wxidp/storage/storagetest"
 )
@@ -49,7 +51,22 @@ func testKeyring(t testing.TB) *seal.Keyring {
 // openStore opens a store on an empty database.
 func openStore(t testing.TB, opts Options, test hooks) *Store {
 	t.Helper()
-	opts.DSN, opts.Keyring = secret.New(cluster.Database(t)), testKeyring(t)
+	opts.DSN = secret.New(cluster.Database(t))
+	return openDatabase(t, opts, test)
+}
+
+// reopen closes a store and opens its database anew.
+func reopen(t testing.TB, s *Store, test hooks) *Store {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return openDatabase(t, Options{DSN: secret.New(s.pool.Config().ConnString())}, test)
+}
+
+func openDatabase(t testing.TB, opts Options, test hooks) *Store {
+	t.Helper()
+	opts.Keyring = testKeyring(t)
 	s, err := open(context.Background(), opts, test)
 	if err != nil {
 		t.Fatal(err)
@@ -64,11 +81,42 @@ func openStore(t testing.TB, opts Options, test hooks) *Store {
 
 func contractOptions(clock func() time.Time) storagetest.Options {
 	return storagetest.Options{
-		Open:  func(t *testing.T) storage.Store { return openStore(t, Options{}, hooks{clock: clock}) },
+		Open: func(t *testing.T) storage.Store { return openStore(t, Options{}, hooks{clock: clock}) },
+		Reopen: func(t *testing.T, s storage.Store) storage.Store {
+			return reopen(t, s.(*Store), hooks{clock: clock})
+		},
+		Other: boltOptions(),
 		Rows:  countRows,
 		Check: checkRows,
 		Dump: func(t *testing.T, s storage.Store) []byte {
 			return cluster.Files(t, s.(*Store).pool.Config().ConnString())
+		},
+	}
+}
+
+// boltOptions is the other engine, to move to.
+func boltOptions() *storagetest.Options {
+	openFile := func(t *testing.T, path string) storage.Store {
+		s, err := bolt.Open(context.Background(), bolt.Options{Path: path, Keyring: testKeyring(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		return s
+	}
+	paths := map[storage.Store]string{}
+	return &storagetest.Options{
+		Open: func(t *testing.T) storage.Store {
+			path := filepath.Join(t.TempDir(), "data", "wxidp.db")
+			s := openFile(t, path)
+			paths[s] = path
+			return s
+		},
+		Reopen: func(t *testing.T, s storage.Store) storage.Store {
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return openFile(t, paths[s])
 		},
 	}
 }

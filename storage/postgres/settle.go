@@ -62,7 +62,7 @@ func (s *Store) EndRestored(ctx context.Context, step storage.RestoreStep) (res 
 			return err
 		}
 		if res.RestoreCounts != (storage.RestoreCounts{}) {
-			s.wrote()
+			s.wrote(ctx, 1)
 		}
 		return nil
 	})

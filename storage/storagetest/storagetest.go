@@ -18,6 +18,13 @@ type Options struct {
 	// t.Cleanup.
 	Open func(t *testing.T) storage.Store
 
+	// Reopen closes a store of Open and opens what it holds anew. Optional; a
+	// backend without it is not tested to be moved.
+	Reopen func(t *testing.T, s storage.Store) storage.Store
+
+	// Other is another backend, for moves there and back. Optional.
+	Other *Options
+
 	// Bubble runs every test in a bubble of testing/synctest, where days pass
 	// at once. A backend with a clock or sockets of its own cannot do that; its
 	// tests use lifetimes of fractions of a second.
@@ -157,6 +164,9 @@ func RunOptions(t *testing.T, opts Options) {
 		"Cancelled":                         (*suite).cancelled,
 		"Closed":                            (*suite).closed,
 		"Stats":                             (*suite).stats,
+		"Move":                              (*suite).move,
+		"Move/Expiry":                       (*suite).moveAll,
+		"Move/ImportRows":                   (*suite).importRows,
 		"GC":                                (*suite).gc,
 		"GC/MovedOn":                        (*suite).gcMovedOn,
 		"Threat88Personal":                  (*suite).personal,

@@ -1,5 +1,5 @@
-// Package pgtest starts a PostgreSQL of its own for tests, in a folder that is
-// gone afterwards: it listens on a socket there and nowhere else.
+// Package pgtest starts a PostgreSQL of its own for tests and measurements, in a
+// folder that is gone afterwards: it listens on a socket there and nowhere else.
 package pgtest
 
 import (
@@ -25,6 +25,8 @@ import (
 type Cluster struct {
 	dir     string
 	missing string // why there is none; "": there is
+	command []string
+	owner   *syscall.Credential // who runs it; nil: whoever runs the test
 	process *os.Process
 	ended   chan struct{} // closed when the process has ended
 
@@ -50,8 +52,33 @@ func Start(prepare func(ctx context.Context, dsn string) error) (*Cluster, error
 		fmt.Fprintln(os.Stderr, err)
 		return &Cluster{missing: err.Error()}, nil
 	}
-	c := &Cluster{ended: make(chan struct{})}
-	if err := c.start(initdb, prepare); err != nil {
+	base := "/dev/shm" // tens of thousands of commits need not wear a disk out
+	if _, err := os.Stat(base); err != nil {
+		base = ""
+	}
+	return launch(initdb, base, []string{
+		"fsync=off", "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0", "max_wal_size=128MB",
+		"shared_buffers=32MB", "max_connections=150", "autovacuum=off", "jit=off",
+	}, prepare)
+}
+
+// ErrMissing means that PostgreSQL is not installed.
+var ErrMissing = errors.New("PostgreSQL is not installed")
+
+// StartDurable starts a PostgreSQL with the settings that it comes with under
+// the folder base, "" for the system's for temporary files, and prepares the
+// database that DSN names. It may return ErrMissing.
+func StartDurable(base string, prepare func(ctx context.Context, dsn string) error) (*Cluster, error) {
+	initdb, err := program("initdb")
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMissing, err)
+	}
+	return launch(initdb, base, nil, prepare)
+}
+
+func launch(initdb, base string, settings []string, prepare func(ctx context.Context, dsn string) error) (*Cluster, error) {
+	c := &Cluster{}
+	if err := c.start(initdb, base, settings, prepare); err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
 	return c, nil
@@ -69,40 +96,28 @@ func program(name string) (string, error) {
 	return found[len(found)-1], nil
 }
 
-func (c *Cluster) start(initdb string, prepare func(ctx context.Context, dsn string) error) (err error) {
-	base := "/dev/shm" // tens of thousands of commits need not wear a disk out
-	if _, err := os.Stat(base); err != nil {
-		base = ""
-	}
+func (c *Cluster) start(initdb, base string, settings []string, prepare func(ctx context.Context, dsn string) error) (err error) {
 	if c.dir, err = os.MkdirTemp(base, "wxidp-pg-"); err != nil {
 		return err
 	}
-	owner, err := owner(c.dir)
-	if err != nil {
+	if c.owner, err = owner(c.dir); err != nil {
 		return err
 	}
 	data := filepath.Join(c.dir, "data")
 	build := exec.Command(initdb, "-D", data, "-U", "wxidp", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-	build.Dir, build.SysProcAttr = c.dir, attributes(owner)
+	build.Dir, build.SysProcAttr = c.dir, attributes(c.owner)
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, out)
 	}
-	server := exec.Command(filepath.Join(filepath.Dir(initdb), "postgres"), "-D", data, "-k", c.dir)
-	for _, setting := range []string{
-		"listen_addresses=", "fsync=off", "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0", "max_wal_size=128MB",
-		"shared_buffers=32MB", "max_connections=150", "autovacuum=off", "jit=off", "timezone=UTC",
-	} {
-		server.Args = append(server.Args, "-c", setting)
+	c.command = []string{filepath.Join(filepath.Dir(initdb), "postgres"), "-D", data, "-k", c.dir}
+	for _, setting := range append([]string{"listen_addresses=", "timezone=UTC"}, settings...) {
+		c.command = append(c.command, "-c", setting)
 	}
-	server.Dir, server.SysProcAttr = c.dir, attributes(owner)
-	if err := c.run(server); err != nil {
+	if err := c.Resume(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startWait)
 	defer cancel()
-	if err := c.await(ctx); err != nil {
-		return err
-	}
 	if err := c.exec(ctx, "postgres", `CREATE DATABASE `+template); err != nil {
 		return err
 	}
@@ -133,6 +148,34 @@ func owner(dir string) (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid), NoSetGroups: false}, os.Chown(dir, int(uid), int(gid))
 }
 
+// Resume starts the server and waits until it takes connections.
+func (c *Cluster) Resume() error {
+	server := exec.Command(c.command[0], c.command[1:]...)
+	server.Dir, server.SysProcAttr = c.dir, attributes(c.owner)
+	c.ended = make(chan struct{})
+	if err := c.run(server); err != nil {
+		close(c.ended)
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startWait)
+	defer cancel()
+	return c.await(ctx)
+}
+
+// Halt ends the server as a signal makes it: SIGINT cuts all connections in an
+// orderly way, SIGQUIT is a crash. Resume must follow.
+func (c *Cluster) Halt(sig syscall.Signal) error {
+	if err := c.process.Signal(sig); err != nil {
+		return err
+	}
+	select {
+	case <-c.ended:
+		return nil
+	case <-time.After(20 * time.Second):
+		return errors.New("pgtest: PostgreSQL does not end")
+	}
+}
+
 // run starts the server on a thread of its own: with that thread, which is to
 // say with this process, the server ends as well.
 func (c *Cluster) run(server *exec.Cmd) error {
@@ -141,19 +184,22 @@ func (c *Cluster) run(server *exec.Cmd) error {
 		return err
 	}
 	server.Stdout, server.Stderr = log, log
-	started := make(chan error)
+	started, ended := make(chan error), c.ended
 	go func() {
 		runtime.LockOSThread()
-		defer close(c.ended)
 		defer func() { _ = log.Close() }() // nothing of it is kept
 		err := server.Start()
-		c.process = server.Process
 		started <- err
 		if err == nil {
 			_ = server.Wait() // how it ended says nothing about the tests
+			close(ended)
 		}
 	}()
-	return <-started
+	if err := <-started; err != nil {
+		return err
+	}
+	c.process = server.Process
+	return nil
 }
 
 func (c *Cluster) await(ctx context.Context) error {
@@ -272,6 +318,9 @@ func (c *Cluster) Files(t testing.TB, dsn string) (out []byte) {
 	}
 	return out
 }
+
+// DSN names the database that was prepared.
+func (c *Cluster) DSN() string { return c.dsn(template) }
 
 // Pid is the id of the server's first process.
 func (c *Cluster) Pid() int { return c.process.Pid }
