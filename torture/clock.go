@@ -41,7 +41,6 @@ func clockPatches(timePackage string) []patch {
 
 import (
 	"os"
-	"os/exec"
 	"strconv"
 	"time"
 )
