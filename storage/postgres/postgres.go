@@ -85,7 +85,7 @@ type Store struct {
 
 // Open connects to the database. It refuses a schema that this program does
 // not know and data that was sealed under a master key that is not in the
-// keyring, and changes nothing then.
+// keyring. Data that came here with a dump it marks as restored.
 func Open(ctx context.Context, opts Options) (*Store, error) { return open(ctx, opts, hooks{}) }
 
 // hooks are what tests put in the place of something.
@@ -140,8 +140,10 @@ func (s *Store) start(ctx context.Context, keyring *seal.Keyring) (err error) {
 	if err := s.checkSchema(ctx); err != nil {
 		return err
 	}
-	s.vault, err = storage.OpenVault(ctx, s, keyring)
-	return err
+	if s.vault, err = storage.OpenVault(ctx, s, keyring); err != nil {
+		return err
+	}
+	return s.checkHome(ctx)
 }
 
 // poolConfig returns the configuration of the pool. Its errors say nothing of

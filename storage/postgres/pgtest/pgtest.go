@@ -25,6 +25,8 @@ import (
 type Cluster struct {
 	dir     string
 	missing string // why there is none; "": there is
+	command []string
+	owner   *syscall.Credential // who runs it; nil: whoever runs the test
 	process *os.Process
 	ended   chan struct{} // closed when the process has ended
 
@@ -75,7 +77,7 @@ func StartDurable(base string, prepare func(ctx context.Context, dsn string) err
 }
 
 func launch(initdb, base string, settings []string, prepare func(ctx context.Context, dsn string) error) (*Cluster, error) {
-	c := &Cluster{ended: make(chan struct{})}
+	c := &Cluster{}
 	if err := c.start(initdb, base, settings, prepare); err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
@@ -98,29 +100,24 @@ func (c *Cluster) start(initdb, base string, settings []string, prepare func(ctx
 	if c.dir, err = os.MkdirTemp(base, "wxidp-pg-"); err != nil {
 		return err
 	}
-	owner, err := owner(c.dir)
-	if err != nil {
+	if c.owner, err = owner(c.dir); err != nil {
 		return err
 	}
 	data := filepath.Join(c.dir, "data")
 	build := exec.Command(initdb, "-D", data, "-U", "wxidp", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-	build.Dir, build.SysProcAttr = c.dir, attributes(owner)
+	build.Dir, build.SysProcAttr = c.dir, attributes(c.owner)
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, out)
 	}
-	server := exec.Command(filepath.Join(filepath.Dir(initdb), "postgres"), "-D", data, "-k", c.dir)
+	c.command = []string{filepath.Join(filepath.Dir(initdb), "postgres"), "-D", data, "-k", c.dir}
 	for _, setting := range append([]string{"listen_addresses=", "timezone=UTC"}, settings...) {
-		server.Args = append(server.Args, "-c", setting)
+		c.command = append(c.command, "-c", setting)
 	}
-	server.Dir, server.SysProcAttr = c.dir, attributes(owner)
-	if err := c.run(server); err != nil {
+	if err := c.Resume(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startWait)
 	defer cancel()
-	if err := c.await(ctx); err != nil {
-		return err
-	}
 	if err := c.exec(ctx, "postgres", `CREATE DATABASE `+template); err != nil {
 		return err
 	}
@@ -151,6 +148,34 @@ func owner(dir string) (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid), NoSetGroups: false}, os.Chown(dir, int(uid), int(gid))
 }
 
+// Resume starts the server and waits until it takes connections.
+func (c *Cluster) Resume() error {
+	server := exec.Command(c.command[0], c.command[1:]...)
+	server.Dir, server.SysProcAttr = c.dir, attributes(c.owner)
+	c.ended = make(chan struct{})
+	if err := c.run(server); err != nil {
+		close(c.ended)
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startWait)
+	defer cancel()
+	return c.await(ctx)
+}
+
+// Halt ends the server as a signal makes it: SIGINT cuts all connections in an
+// orderly way, SIGQUIT is a crash. Resume must follow.
+func (c *Cluster) Halt(sig syscall.Signal) error {
+	if err := c.process.Signal(sig); err != nil {
+		return err
+	}
+	select {
+	case <-c.ended:
+		return nil
+	case <-time.After(20 * time.Second):
+		return errors.New("pgtest: PostgreSQL does not end")
+	}
+}
+
 // run starts the server on a thread of its own: with that thread, which is to
 // say with this process, the server ends as well.
 func (c *Cluster) run(server *exec.Cmd) error {
@@ -159,19 +184,22 @@ func (c *Cluster) run(server *exec.Cmd) error {
 		return err
 	}
 	server.Stdout, server.Stderr = log, log
-	started := make(chan error)
+	started, ended := make(chan error), c.ended
 	go func() {
 		runtime.LockOSThread()
-		defer close(c.ended)
 		defer func() { _ = log.Close() }() // nothing of it is kept
 		err := server.Start()
-		c.process = server.Process
 		started <- err
 		if err == nil {
 			_ = server.Wait() // how it ended says nothing about the tests
+			close(ended)
 		}
 	}()
-	return <-started
+	if err := <-started; err != nil {
+		return err
+	}
+	c.process = server.Process
+	return nil
 }
 
 func (c *Cluster) await(ctx context.Context) error {
