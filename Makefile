@@ -73,7 +73,7 @@ check: ## format, vet, staticcheck, import rules, go.mod, known vulnerabilities
 	else cat $$out; rm -f $$out; exit 1; fi
 
 .PHONY: bench
-bench: build ## load and ceilings on loopback, a few minutes
+bench: build ## load and ceilings on loopback, on bbolt and PostgreSQL, ten minutes
 	go build -trimpath -o bin/bench ./bench
 	bin/bench -wxidp $(BIN)
 
