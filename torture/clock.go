@@ -28,15 +28,19 @@ func (t *Trial) ClockBuild(ctx context.Context) (binary string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("go env GOROOT: %w", err)
 	}
-	timePackage := filepath.Join(strings.TrimSpace(string(root)), "src", "time")
-	return t.buildPatched(ctx, "clock", []patch{
+	return t.buildPatched(ctx, "clock", clockPatches(filepath.Join(strings.TrimSpace(string(root)), "src", "time")))
+}
+
+// clockPatches make the wall clock of Go's time package, in that folder,
+// movable.
+func clockPatches(timePackage string) []patch {
+	return []patch{
 		{filepath.Join(timePackage, "time.go"), "\tsec, nsec, mono := runtimeNow()\n", "\tsec, nsec, mono := runtimeNow()\n\tsec += skew.Load()\n"},
 		{filepath.Join(timePackage, "torture_skew.go"), "", "package time\n\nimport \"sync/atomic\"\n\nvar skew atomic.Int64\n\nfunc SetSkew(seconds int64) { skew.Store(seconds) }\n"},
 		{"cmd/wxidp/torture_clock.go", "", `package main
 
 import (
 	"os"
-	"os/exec"
 	"strconv"
 	"time"
 )
@@ -59,7 +63,7 @@ func init() {
 	}()
 }
 `},
-	})
+	}
 }
 
 // SetClock moves the wall clock of a node that runs a build of ClockBuild, now

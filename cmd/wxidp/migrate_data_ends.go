@@ -65,14 +65,16 @@ func (o *endOpener) destination(ctx context.Context, spec string, from *dataEnd)
 	if _, err := storage.OpenVault(ctx, from.Store, place.keyring); err != nil {
 		return nil, fmt.Errorf("the master key there does not open the data of --from: %w", err)
 	}
-	if place.bolt == "" {
-		schema, err := postgres.MigrateStatus(ctx, place.dsn)
-		if err == nil && schema.Version == 0 {
-			_, err = postgres.Migrate(ctx, place.dsn, nil)
-		}
-		if err != nil {
-			return nil, err
-		}
+	end, err := place.open(ctx)
+	if !errors.Is(err, postgres.ErrSchema) {
+		return end, err
+	}
+	schema, statusErr := postgres.MigrateStatus(ctx, place.dsn)
+	if statusErr != nil || schema.Version > 0 {
+		return nil, err
+	}
+	if _, err := postgres.Migrate(ctx, place.dsn, nil); err != nil {
+		return nil, fmt.Errorf("make the schema: %w", err)
 	}
 	return place.open(ctx)
 }

@@ -37,6 +37,16 @@ func newHouse(t testing.TB) *house {
 	return h
 }
 
+// bare empties the database even of its schema.
+func (h *house) bare() {
+	h.t.Helper()
+	dsn := h.database
+	execute(h.t, dsn, `CREATE SCHEMA bare`)
+	h.t.Cleanup(func() { execute(h.t, dsn, `DROP SCHEMA bare CASCADE`) })
+	h.database += " search_path=bare"
+	h.writeFile("secrets/dsn", h.database+"\n")
+}
+
 func (h *house) onPostgres() string {
 	return "storage: { driver: postgres, postgres: { dsn_file: secrets/dsn } }"
 }
@@ -78,12 +88,14 @@ func (h *house) wantNoStart(says string) {
 // TestMigrateData moves a house to a database and back, with people in it.
 func TestMigrateData(t *testing.T) {
 	h := newHouse(t)
+	h.bare()
 	h.start()
 	tokens := h.SignIn("alice")
 	kids := signingKeys(h.testServer)
 	ended := signIn(h.testServer, "bob")
 	revoke(h.testServer, ended.str("refresh_token"))
 	h.wantRefusal("another process holds the file", h.toPostgres()...)
+	h.rehearse()
 	h.stop()
 
 	// To the database.
@@ -115,6 +127,20 @@ func TestMigrateData(t *testing.T) {
 	h.editConfig(h.onPostgres(), strings.Replace(onBolt, "wxidp.db", "back.db", 1))
 	h.start()
 	h.lives(tokens, kids, "back in a file")
+}
+
+// rehearse moves a backup of the running server.
+func (h *house) rehearse() {
+	h.t.Helper()
+	backup := filepath.Join(h.Dir, "rehearsal", "wxidp.db")
+	if err := os.Mkdir(filepath.Dir(backup), 0o700); err != nil {
+		h.t.Fatal(err)
+	}
+	if code, out, errs := runCLI(h.t, "backup", backup, "--config", h.ConfigPath()); code != 0 {
+		h.t.Fatalf("backup: %d, %s%s", code, out, errs)
+	}
+	h.writeFile("secrets/rehearsal-dsn", newDatabase(h.t)+"\n")
+	h.mustMigrate("--from", "bolt:"+backup, "--to", "postgres:@"+filepath.Join(h.Dir, "secrets", "rehearsal-dsn"))
 }
 
 // lives holds that everybody is who they were, and returns the newest tokens.

@@ -3,9 +3,13 @@ package main
 import (
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/wxidp/wxidp/internal/seal"
 )
 
 // TestServeWithoutDatabase: a server whose database is not there says so and
@@ -37,5 +41,28 @@ func TestServeWithoutDatabase(t *testing.T) {
 			t.Errorf("%s: code %d, %v\n%s%s", name, code, failed, process.Stdout, process.Stderr)
 		}
 		t.Logf("%s: after %v: %v", name, time.Since(begin).Round(time.Millisecond), failed)
+	}
+}
+
+// TestNodesMasterKey: a node with another master key than the others does not
+// start, and harms nothing.
+func TestNodesMasterKey(t *testing.T) {
+	t.Parallel()
+	c := prepareCluster(t, 2)
+	a, b := c.nodes[0], c.nodes[1]
+	a.start()
+	tokens := signIn(a, "alice")
+	b.writeFile("data/master.key", seal.GenerateKey()+"\n")
+	if err := b.startErr(); err == nil || !strings.Contains(err.Error(), "master key") {
+		t.Errorf("started with another master key: %v", err)
+	}
+	key, err := os.ReadFile(filepath.Join(a.Dir, "data", "master.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.writeFile("data/master.key", string(key))
+	b.start()
+	for _, node := range c.nodes {
+		signedIn(node, "begun before", tokens)
 	}
 }

@@ -1,11 +1,14 @@
 package postgres
 
 import (
+	"context"
 	"crypto/rand"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/wxidp/wxidp/internal/secret"
 	"github.com/wxidp/wxidp/storage"
@@ -15,7 +18,7 @@ import (
 // moved, with all its columns.
 func TestEveryTableMoves(t *testing.T) {
 	s := openStore(t, Options{}, hooks{})
-	known := map[string]bool{versionTable: true, leaseTable: true}
+	known := map[string]bool{versionTable: true, leaseTable: true, "home": true} // about the database itself
 	for _, kind := range storage.RowKinds() {
 		table := movedTables[kind]
 		known[table.name] = true
@@ -57,6 +60,14 @@ func TestAlone(t *testing.T) {
 	}
 	m := mover(dsn)
 	busy(m, "1 connection(s)") // of s
+	guest := mover(withGuest(t, s, dsn))
+	busy(guest, "connection(s)") // whoever asks
+	if err := guest.Analyze(t.Context()); err != nil {
+		t.Errorf("a user that does not own the tables: %v", err)
+	}
+	if err := guest.Close(); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -79,6 +90,30 @@ func TestAlone(t *testing.T) {
 	if !alone(other) {
 		t.Error("nobody else is there")
 	}
+}
+
+// withGuest returns the DSN of a user who may change rows and nothing else.
+func withGuest(t *testing.T, s *Store, dsn string) string {
+	t.Helper()
+	execute := func(sql string) {
+		t.Helper()
+		if _, err := s.pool.Exec(context.Background(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	execute(`CREATE ROLE guest LOGIN`)
+	execute(`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO guest`)
+	t.Cleanup(func() {
+		c, err := pgx.Connect(context.Background(), dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close(context.Background()) }()
+		if _, err := c.Exec(context.Background(), `DROP OWNED BY guest; DROP ROLE guest`); err != nil {
+			t.Error(err)
+		}
+	})
+	return strings.Replace(dsn, "user=wxidp", "user=guest", 1)
 }
 
 func TestDSNs(t *testing.T) {
