@@ -99,7 +99,8 @@ func (t *Trial) skewedKeys(ctx context.Context, binary string) error {
 	}
 	const lifetime = 20 * time.Second
 	r, db, err := t.skewedRig(ctx, binary, "keys", skew, func(yaml string) string {
-		return strings.Replace(yaml, "access_token_lifetime: 6h,", "access_token_lifetime: 10s, refresh_token_idle_lifetime: 20s, refresh_token_absolute_lifetime: 20s,", 1) +
+		return strings.Replace(yaml, "access_token_lifetime: 6h, refresh_grace: 60s",
+			"access_token_lifetime: 10s, refresh_grace: 5s, refresh_token_idle_lifetime: 20s, refresh_token_absolute_lifetime: 20s", 1) +
 			"keys: { rotate_every: " + (ahead + time.Second).String() + ", publish_ahead: " + ahead.String() + " }\n"
 	})
 	if err != nil {
@@ -120,7 +121,8 @@ func (t *Trial) skewedKeys(ctx context.Context, binary string) error {
 	<-done
 	t.judgeRotations(r, validators, wrong, int(length/(ahead+time.Second))-1)
 	rules := standardRules
-	rules.AccessLifetime, rules.FamilyLifetime, rules.IdleLifetime, rules.Skew = 10*time.Second, lifetime, lifetime, skew+2*time.Second
+	rules.Grace, rules.AccessLifetime, rules.FamilyLifetime, rules.IdleLifetime = 5*time.Second, 10*time.Second, lifetime, lifetime
+	rules.Skew = skew + 2*time.Second
 	t.Judge(r, rules)
 	return t.allCollected(ctx, r, db, lifetime)
 }
