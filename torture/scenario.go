@@ -39,6 +39,7 @@ func scenarios() []Scenario {
 		{"pg-faults", "G3", "backends are killed, connections to PostgreSQL cut, slow and silent", runDatabaseFaults},
 		{"rolling", "G9", "nodes are restarted and killed behind a balancer", runRolling},
 		{"pg-broken", "G3", "servers that are wrong on PostgreSQL are caught", runDatabaseBroken},
+		{"background", "G9", "nodes are killed while keys rotate, logouts are told and expired rows deleted", runBackground},
 		{"races", "G12", "codes, refresh tokens and js_codes presented several times at once at two nodes", runRaces},
 		{"skew", "G5", "two nodes whose clocks differ by a minute", runSkew},
 	}
