@@ -20,11 +20,18 @@ run: build ## try it: server, WeChat simulator, ready configuration; prints comm
 	@$(BIN) dev
 
 .PHONY: test
-test: check test-go test-node test-browser test-sdk ## everything: check, Go tests with the race detector, end-to-end tests in Node and Chromium, the SDK
+test: check test-go test-postgres test-node test-browser test-sdk ## everything: check, Go tests with the race detector on both engines, end-to-end tests in Node and Chromium, the SDK
 
 .PHONY: test-go
 test-go: ## Go tests with the race detector
 	go test -race -timeout 20m ./...
+
+.PHONY: test-postgres
+test-postgres: ## the tests that come through the front door, with all servers on PostgreSQL
+	@if command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
+		TEST_STORAGE=postgres go test -race -timeout 20m ./cmd/wxidp; \
+	elif [ "$$CI" = true ]; then echo "FAIL: PostgreSQL is missing, the servers cannot be tested on it"; exit 1; \
+	else echo "SKIPPED: PostgreSQL is missing, the servers were not tested on it"; fi
 
 .PHONY: test-node
 test-node: build ## end-to-end tests with openid-client and jose

@@ -16,7 +16,7 @@ const module = "github.com/wxidp/wxidp"
 // is not in the table fails the test; "…/*" stands for a folder's subpackages.
 var mayImport = map[string][]string{
 	"cmd/wxidp": {"config", "web", "web/pages", "provider", "grants", "accounts", "wechat", "wechat/simulator",
-		"keys", "storage", "storage/bolt", "internal/*"},
+		"keys", "storage", "storage/bolt", "storage/postgres", "internal/*"},
 	"web":                     {"web/pages", "provider", "accounts", "keys", "storage", "internal/*"},
 	"web/pages":               {"internal/*"},
 	"provider":                {"grants", "accounts", "wechat", "keys", "storage", "internal/*"},

@@ -47,9 +47,6 @@ const (
 	algRS256 = "RS256"
 	algEdDSA = "EdDSA"
 
-	driverBolt     = "bolt"
-	driverPostgres = "postgres"
-
 	envRelease = "release"
 	envTrial   = "trial"
 	envDevelop = "develop"

@@ -133,11 +133,17 @@ type Admin struct {
 	Token secret.String `mapstructure:"-"`
 }
 
+// Storage drivers.
+const (
+	DriverBolt     = "bolt"
+	DriverPostgres = "postgres"
+)
+
 // Storage is where users and refresh-token families are kept. A change needs
 // a restart.
 type Storage struct {
-	// Driver is bolt, one file for one node. (postgres, for several nodes,
-	// is not available in this version.) Default bolt.
+	// Driver is bolt, one file for one node, or postgres, a database that any
+	// number of nodes share. Default bolt.
 	Driver string `mapstructure:"driver"`
 	// Bolt belongs to the driver bolt.
 	Bolt Bolt `mapstructure:"bolt"`
@@ -153,7 +159,9 @@ type Bolt struct {
 
 // Postgres is the database of the driver postgres.
 type Postgres struct {
-	// DSN is the connection string, with its password: a secret.
+	// DSN is the connection string, with its password: a secret. A URL, or
+	// key=value pairs as libpq reads them. pool_max_conns in it sets how many
+	// connections a node opens, 16 where it says nothing.
 	DSN secret.String `mapstructure:"dsn"`
 	// DSNFile is a file that holds the connection string, in place of dsn.
 	DSNFile string `mapstructure:"dsn_file"`
@@ -338,7 +346,7 @@ func Default() *Config {
 			Socket: "data/admin.sock",
 		},
 		Storage: Storage{
-			Driver: driverBolt,
+			Driver: DriverBolt,
 			Bolt:   Bolt{Path: "data/wxidp.db"},
 		},
 		MasterKeyFile: "data/master.key",

@@ -116,7 +116,7 @@ func TestFaultsOfServerKeys(t *testing.T) {
 		{name: "Threat82 trust everybody mapped", yaml: issuerLine + "trusted_proxies: ['::ffff:0:0/96'] #!\n", path: "trusted_proxies[0]", text: "write it as IPv4"},
 		{name: "proxy without mask", yaml: issuerLine + "trusted_proxies: [192.0.2.7] #!\n", path: "trusted_proxies[0]", text: "/32"},
 		{name: "storage driver", yaml: issuerLine + "storage: {driver: mysql} #!\n", path: "storage.driver", text: "known driver"},
-		{name: "postgres", yaml: issuerLine + "storage: {driver: postgres} #!\n", path: "storage.driver", text: "not available in this version"},
+		{name: "postgres", yaml: issuerLine + "storage: {driver: postgres} #!\n", path: "storage.postgres.dsn", text: "is missing"},
 		{name: "bolt path", yaml: issuerLine + "storage: {bolt: {path: ''}} #!\n", path: "storage.bolt.path", text: "is missing"},
 		{name: "dsn twice", yaml: issuerLine + "storage: {postgres: {dsn: x, dsn_file: config.yaml}} #!\n", path: "storage.postgres.dsn_file", text: "dsn is set too"},
 		{name: "access token too long", yaml: issuerLine + "tokens: {access_token_lifetime: 25h} #!\n", path: "tokens.access_token_lifetime", text: "1s to 24h"},

@@ -97,14 +97,16 @@ func (l *loading) hostPort(path, address string) (loopback, ok bool) {
 
 func (l *loading) validateStorage(c *Config) {
 	switch c.Storage.Driver {
-	case driverBolt:
+	case DriverBolt:
 		if c.Storage.Bolt.Path == "" {
 			l.add("storage.bolt.path", "is missing", "")
 		}
-	case driverPostgres:
-		l.add("storage.driver", "postgres is not available in this version", "use bolt")
+	case DriverPostgres:
+		if c.Storage.Postgres.DSN.IsZero() {
+			l.add("storage.postgres.dsn", "is missing", "set it, or dsn_file, to a URL such as postgres://wxidp@db.example.com/wxidp?sslmode=verify-full")
+		}
 	default:
-		l.add("storage.driver", "is not a known driver", "use bolt")
+		l.add("storage.driver", "is not a known driver", "use bolt or postgres")
 	}
 }
 

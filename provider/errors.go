@@ -185,6 +185,9 @@ func AsError(err error) *Error {
 	if e, ok := errors.AsType[*wechat.Error](err); ok {
 		return fromWeChat(e)
 	}
+	if e, ok := errors.AsType[*storage.InsteadError](err); ok {
+		return fail(InvalidRequest, msgInstead.with(e.Instead)).reason("storage_instead")
+	}
 	if errors.Is(err, storage.ErrUnavailable) || errors.Is(err, storage.ErrClosed) {
 		return fail(TemporarilyUnavailable, msgStorage).reason("storage").because(err).retry(5 * time.Second)
 	}

@@ -31,6 +31,9 @@ var (
 	msgStorage = Message{
 		"The server cannot reach its data or write to it at the moment. Try again later.",
 		"服务器暂时无法读写数据，请稍后重试。"}
+	msgInstead = Message{
+		"The storage engine leaves this to the means of its database: {}.",
+		"该存储引擎不提供此操作，请使用数据库自身的手段：{}。"}
 	msgLimited = Message{
 		"Too many requests. Wait as long as Retry-After says.",
 		"请求过于频繁，请按 Retry-After 的秒数等待后重试。"}

@@ -29,6 +29,17 @@ var (
 	ErrTooLarge = errors.New("storage: value is too large")
 )
 
+// InsteadError is returned for what an engine leaves to the means of its own
+// database.
+type InsteadError struct {
+	Operation string // what was asked for
+	Instead   string // what to do, as a sentence for the operator
+}
+
+func (e *InsteadError) Error() string {
+	return "storage: no " + e.Operation + " by this engine: " + e.Instead
+}
+
 // Limits that every engine keeps.
 const (
 	MaxValueSize = 1 << 20 // bytes of one item, document or family

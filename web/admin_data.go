@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/wxidp/wxidp/provider"
+	"github.com/wxidp/wxidp/storage"
 )
 
 // Paths of the admin API about the data as a whole.
@@ -35,6 +36,7 @@ type CompactProgress struct {
 	Copied      int64         `json:"copied"`      // bytes so far; the rest of the file may be free
 	SizeAfter   int64         `json:"size_after,omitempty"`
 	Done        bool          `json:"done,omitempty"`
+	Instead     string        `json:"instead,omitempty"` // with Done: nothing was done, because the engine leaves it to this
 	Error       provider.Code `json:"error,omitempty"`
 	Description string        `json:"error_description,omitempty"`
 }
@@ -63,7 +65,9 @@ func (s *Server) compactData(w http.ResponseWriter, r *http.Request) error {
 				_ = flush()
 			}
 		case err := <-done:
-			if err != nil {
+			if instead, ok := errors.AsType[*storage.InsteadError](err); ok {
+				progress.Instead, progress.Done = instead.Instead, true
+			} else if err != nil {
 				e := provider.AsError(err)
 				s.logError(w, r, "", e, nil)
 				progress.Error, progress.Description = e.Code, e.Message.In("en")

@@ -67,7 +67,14 @@ func TestThreat85PeopleAPI(t *testing.T) {
 		t.Errorf("with an access token the users answer %v", out.Status)
 	}
 	signedIn(s, "all of that", tokens)
+	// A database is copied and vacuumed by its own means.
+	elsewhere := func(path string) bool {
+		return testsOnPostgres() && (path == web.AdminCompact || path == web.AdminBackup)
+	}
 	for _, route := range adminRoutes(id) {
+		if elsewhere(route.path) {
+			continue
+		}
 		if out := send(s.Admin, route.method, route.path, route.body, bearer(testAdminToken)); out.Status/100 != 2 {
 			t.Errorf("with the token %s answers %v", route.path, out)
 		} else if out.Header.Get("Cache-Control") != "no-store" {
@@ -75,6 +82,9 @@ func TestThreat85PeopleAPI(t *testing.T) {
 		}
 	}
 	for _, event := range []string{"users.export", "users.add", "users.password", "users.unbind", "users.disable", "users.enable", "users.erase", "sessions.revoke", "compact", "backup", "users.import"} {
+		if elsewhere("/admin/" + event) {
+			continue
+		}
 		if lines := s.Logs.Events("admin." + event); len(lines) != 1 || lines[0]["from"] != "127.0.0.1" {
 			t.Errorf("audit of %s: %v", event, lines)
 		}
@@ -85,6 +95,9 @@ func TestThreat85PeopleAPI(t *testing.T) {
 		t.Fatal("not bound again")
 	}
 	for _, route := range adminRoutes(other)[1:] {
+		if elsewhere(route.path) {
+			continue
+		}
 		if out := s.overSocket(route.method, route.path, strings.ReplaceAll(route.body, "42", "43")); out.Status/100 != 2 {
 			t.Errorf("over the socket %s answers %v", route.path, out)
 		}

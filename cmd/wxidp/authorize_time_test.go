@@ -33,6 +33,7 @@ func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 // which jumps while all sleep. Neither is WeChat behind a socket.
 func bubbled(t *testing.T, do func(s *testServer, newBrowser func() *browser), options ...serverOption) {
 	t.Helper()
+	aboutBubbles(t)
 	t.Parallel()
 	s := prepareServer(t, append([]serverOption{manyPhones(), appending(webClients)}, options...)...)
 	synctest.Test(t, func(t *testing.T) {

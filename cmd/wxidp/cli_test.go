@@ -92,7 +92,7 @@ func TestCheck(t *testing.T) {
 	const canary = "canary-value-of-a-fault"
 	s.editConfig(
 		"grant_types: [client_credentials]", "grant_types: ["+canary+"]",
-		"driver: bolt", "driver: "+canary,
+		storageConfig(t, s.Dir), "storage: { driver: "+canary+" }",
 		"wechat_appid: "+testApp2, "wechat_appid: "+canary,
 		"introspection: true", "introspection: true\n    "+"unknown_key: "+canary)
 	code, out, errs = runCLI(t, "check", "--config", s.ConfigPath())

@@ -33,6 +33,9 @@ goes on meanwhile. It needs free space for a second file beside the first.`,
 		if err != nil {
 			return err
 		}
+		if out.Instead != "" {
+			return errors.New("the storage engine leaves this to its database: " + out.Instead)
+		}
 		return flags.done(cmd, out, "Compacted: the data takes %s, before %s (%.1f s).\n",
 			bytesText(out.SizeAfter), bytesText(out.SizeBefore), time.Since(start).Seconds())
 	}

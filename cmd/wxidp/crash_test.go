@@ -346,6 +346,7 @@ func (f *fleet) checkRound(random *rand.Rand) {
 // TestCrashCheckerSeesLies: a server that forgets what it acknowledged, as one
 // does that never waits for its disk, must be found out.
 func TestCrashCheckerSeesLies(t *testing.T) {
+	aboutDataFile(t)
 	s := prepareServer(t, withoutLimits())
 	fleet := newFleet(s)
 	c := serveChild(t, s)

@@ -16,6 +16,7 @@ import (
 
 // TestBackupAndRestore restores a backup that was made beside writers.
 func TestBackupAndRestore(t *testing.T) {
+	aboutDataFile(t)
 	s := startServer(t, manyPhones())
 	before := signIn(s, "alice")
 	path := filepath.Join(t.TempDir(), "wxidp.db")
@@ -55,6 +56,7 @@ func TestBackupAndRestore(t *testing.T) {
 
 // TestBackupThatBreaks: what is not complete is not kept.
 func TestBackupThatBreaks(t *testing.T) {
+	aboutDataFile(t)
 	s := prepareServer(t)
 	server := serveChild(t, s)
 	if got, _ := imported(s, 0, manyRows(t, 20_000)); got.Created != 20_000 {
@@ -85,6 +87,7 @@ func TestBackupThatBreaks(t *testing.T) {
 // TestBackupSignalled: a backup that is ended leaves nothing behind, however
 // much of it has come.
 func TestBackupSignalled(t *testing.T) {
+	aboutDataFile(t)
 	socket := filepath.Join(t.TempDir(), "s")
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
@@ -122,6 +125,7 @@ func TestBackupSignalled(t *testing.T) {
 }
 
 func TestCompactCommand(t *testing.T) {
+	aboutDataFile(t)
 	s := startServer(t, manyPhones())
 	var tokens []answer
 	for i := range 20 {
@@ -145,6 +149,7 @@ func TestCompactCommand(t *testing.T) {
 // TestCompactFails: a compaction that cannot be done changes nothing and says
 // so.
 func TestCompactFails(t *testing.T) {
+	aboutDataFile(t)
 	s := startServer(t, manyPhones())
 	tokens := signIn(s, "alice")
 	id := sub(t, tokens)

@@ -20,6 +20,7 @@ func limitFileSize(t testing.TB, pid int, size uint64) {
 
 // TestThreat43FullDisk lets no page be written any more.
 func TestThreat43FullDisk(t *testing.T) {
+	aboutDataFile(t)
 	s := prepareServer(t, withoutLimits())
 	c := serveChild(t, s)
 	kept, leaving := s.SignIn("kept"), s.SignIn("leaving")
@@ -99,6 +100,7 @@ func (s *testServer) makeRoom(c *child) {
 // TestThreat43NearlyFullDisk is at the edge: what needs a page more is refused
 // and what finds one passes. Either way the answer must be the truth.
 func TestThreat43NearlyFullDisk(t *testing.T) {
+	aboutDataFile(t)
 	s := prepareServer(t, withoutLimits())
 	c := serveChild(t, s)
 	type signedIn struct{ access, refresh string }

@@ -68,6 +68,7 @@ func opensFor(t testing.TB, s *testServer, data []byte, id string, size int) (n 
 // TestThreat88EraseLeavesNothing erases a user through the front door, and
 // searches the data file and a fresh backup for whatever is left.
 func TestThreat88EraseLeavesNothing(t *testing.T) {
+	aboutDataFile(t)
 	s := startServer(t, manyPhones())
 	other := signIn(s, "bystander", "scope", "openid profile wechat")
 	id, tokens, personal := fullUser(s)
@@ -125,6 +126,7 @@ func TestThreat88EraseLeavesNothing(t *testing.T) {
 
 // TestEraseCompacts erases and compacts in one command.
 func TestEraseCompacts(t *testing.T) {
+	aboutDataFile(t)
 	s := startServer(t, manyPhones())
 	id := sub(t, signIn(s, "alice"))
 	key := userRecord(t, takeBackup(s), id).Key

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 		endWithParent()
 		main()
 	}
-	os.Exit(m.Run())
+	os.Exit(runTests(m))
 }
 
 // Identifiers and secrets of the test configuration. The secrets are canaries:
@@ -52,12 +52,13 @@ const (
 )
 
 // defaultTestConfig uses the production defaults wherever a test does not need
-// anything else. ISSUER, LISTEN, ADMIN and WECHAT are filled in.
+// anything else. ISSUER, LISTEN, ADMIN, STORAGE and WECHAT are filled
+// in.
 const defaultTestConfig = `
 issuer: ISSUER
 listen: LISTEN
 admin: { listen: ADMIN, socket: data/admin.sock, token_file: secrets/admin }
-storage: { driver: bolt, bolt: { path: data/wxidp.db } }
+STORAGE
 master_key_file: data/master.key
 wechat:
   base_url: WECHAT
@@ -160,7 +161,7 @@ func prepareServer(t testing.TB, options ...serverOption) *testServer {
 
 	listen, admin := freeAddress(t), freeAddress(t)
 	s.Issuer, s.Admin = "http://"+listen, "http://"+admin
-	s.WriteConfig(strings.NewReplacer("ISSUER", s.Issuer, "LISTEN", listen, "ADMIN", admin, "WECHAT", s.WeChat.URL).Replace(yaml))
+	s.WriteConfig(strings.NewReplacer("ISSUER", s.Issuer, "LISTEN", listen, "ADMIN", admin, "STORAGE", storageConfig(t, s.Dir), "WECHAT", s.WeChat.URL).Replace(yaml))
 	s.writeFile("secrets/admin", testAdminToken+"\n")
 	if _, err := os.Stat(filepath.Join(s.Dir, "data", "master.key")); err != nil {
 		s.writeFile("data/master.key", seal.GenerateKey()+"\n")

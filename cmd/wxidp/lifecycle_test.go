@@ -28,6 +28,7 @@ func (s *testServer) dataSum() [sha256.Size]byte {
 // TestRefusesToStart: whatever is wrong with master key or data file is said
 // clearly, and the data file stays as it was.
 func TestRefusesToStart(t *testing.T) {
+	aboutDataFile(t)
 	s := startServer(t)
 	token := s.SignIn("alice").str("access_token")
 	s.stop()
@@ -103,6 +104,7 @@ func fileMode(t testing.TB, path string) os.FileMode {
 }
 
 func TestSecondServerIsRefused(t *testing.T) {
+	aboutDataFile(t)
 	s := startServer(t)
 	token := s.SignIn("alice").str("access_token")
 
@@ -235,7 +237,7 @@ func TestSecondSignalEnds(t *testing.T) {
 // also where the server does not come up.
 func TestStdoutIsJSON(t *testing.T) {
 	good, bad, badKey := prepareServer(t), prepareServer(t), prepareServer(t)
-	bad.editConfig("driver: bolt", "driver: paper\n")
+	bad.editConfig(storageConfig(t, bad.Dir), "storage: { driver: paper\n")
 	badKey.writeFile("data/master.key", "nonsense\n")
 	c := serveChild(t, good)
 	good.SignIn("alice")

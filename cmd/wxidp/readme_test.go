@@ -112,7 +112,7 @@ func TestOperationsManualIsComplete(t *testing.T) {
 	root := filepath.Join("..", "..")
 	names := map[string]bool{}
 	event := regexp.MustCompile(`(?:"event", |warn\(ctx, (?:sess\.)?req, )"([a-z_]+(?:\.[a-z_]+)*)"`)
-	for _, folder := range []string{"cmd/wxidp", "web", "provider", "grants", "accounts", "wechat", "storage/bolt", "keys", "config"} {
+	for _, folder := range []string{"cmd/wxidp", "web", "provider", "grants", "accounts", "wechat", "storage/bolt", "storage/postgres", "keys", "config"} {
 		sources, err := filepath.Glob(filepath.Join(root, folder, "*.go"))
 		if err != nil || len(sources) == 0 {
 			t.Fatalf("%s: no sources (%v)", folder, err)

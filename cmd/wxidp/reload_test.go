@@ -101,7 +101,7 @@ func TestThreat87BadReloadsChangeNothing(t *testing.T) {
 		{"http redirect", good + secondMini + "    redirect_uris: [http://" + canary + ".example/cb]\n", "redirect_uris"},
 		{"unknown key", good + secondMini + "    secrte: " + canary + "\n", "secrte"},
 		{"value of a wrong type", strings.Replace(good, "rate_limits: { disabled: true }", "rate_limits: { disabled: "+canary+" }", 1), "rate_limits.disabled"},
-		{"restart needed", strings.Replace(good, "data/wxidp.db", "data/"+canary+".db", 1), "storage.bolt.path"},
+		{"restart needed", strings.Replace(good, storageConfig(t, s.Dir), "storage: { driver: bolt, bolt: { path: data/"+canary+".db } }", 1), "storage.bolt.path"},
 		{"issuer changed", strings.Replace(good, s.Issuer, "https://"+canary+".example", 1), "issuer"},
 	}
 	for i, test := range tests {

@@ -28,6 +28,7 @@ First steps:
                                   configuration in one process
   wxidp init --dir /etc/wxidp     write a configuration and a master key
   wxidp check --config FILE       validate a configuration without serving
+  wxidp migrate up --config FILE  prepare a PostgreSQL database, where one is used
   wxidp serve --config FILE       serve
 
 With a running server:
@@ -39,7 +40,7 @@ With a running server:
 	}
 	root.AddCommand(initCommand(), serveCommand(), devCommand(), simulatorCommand(),
 		checkCommand(), keysCommand(), usersCommand(), sessionsCommand(),
-		compactCommand(), backupCommand(), versionCommand())
+		compactCommand(), backupCommand(), migrateCommand(), versionCommand())
 	return root
 }
 

@@ -58,9 +58,7 @@ func TestThreat67Canaries(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(places["wxidp.db"]) == 0 {
-		t.Fatalf("the data file was not looked at")
-	}
+	places["the data"] = string(s.storedBytes())
 	secrets := []string{
 		sessionKey, openID, unionID, "canary-errmsg", testAppSecret, testBackendKey, "canary-js-code-1",
 		out.str("refresh_token"), next.str("refresh_token"),

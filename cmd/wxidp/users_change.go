@@ -151,6 +151,9 @@ func eraseUser(cmd *cobra.Command, flags adminFlags, who string, yes, compact bo
 	if err != nil {
 		return fmt.Errorf("%s is erased, but free pages of the data file may still hold sealed values; run \"wxidp compact\": %w", out.ID, err)
 	}
+	if result.Instead != "" {
+		return flags.done(cmd, out, "%s is erased. What is left of it on the disk is for the database to reuse: %s.\n", out.ID, result.Instead)
+	}
 	return flags.done(cmd, out, "%s is erased, and the data file is compacted (%s of data, before %s).\n",
 		out.ID, bytesText(result.SizeAfter), bytesText(result.SizeBefore))
 }

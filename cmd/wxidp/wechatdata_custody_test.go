@@ -103,14 +103,11 @@ func TestThreat67Canary(t *testing.T) {
 	if checkLogLines(t, s.Logs.String()) < 20 || len(s.Logs.Events("wechat_data.used")) < 20 {
 		t.Error("the log is not what was searched")
 	}
-	file, err := os.ReadFile(filepath.Join(s.Dir, "data", "wxidp.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	file := s.storedBytes()
 	if !bytes.Contains(file, identity[:]) {
 		t.Error("the data file is not what was searched")
 	}
-	secrets.absent(t, "the data file", bytes.TrimRight(file, "\x00"))
+	secrets.absent(t, "the data file", file)
 }
 
 // TestWeChatDataConcurrentResets: each reset replaces the key that the one

@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"log/slog"
-	"os"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/wxidp/wxidp/accounts"
 	"github.com/wxidp/wxidp/config"
@@ -14,7 +12,6 @@ import (
 	"github.com/wxidp/wxidp/internal/seal"
 	"github.com/wxidp/wxidp/keys"
 	"github.com/wxidp/wxidp/provider"
-	"github.com/wxidp/wxidp/storage/bolt"
 	"github.com/wxidp/wxidp/web"
 	"github.com/wxidp/wxidp/wechat"
 )
@@ -24,7 +21,7 @@ import (
 type parts struct {
 	log       *slog.Logger
 	metrics   *web.Metrics
-	store     *bolt.Store
+	store     engine
 	keys      *keys.Ring
 	weChat    *wechat.Client
 	limits    *grants.SignInLimits
@@ -73,19 +70,11 @@ func (p *parts) openData(ctx context.Context, loaded *config.Loaded) error {
 	if err != nil {
 		return err
 	}
-	p.store, err = bolt.Open(ctx, bolt.Options{
-		Path:                c.Storage.Bolt.Path,
-		Keyring:             keyring,
-		Logger:              p.log,
-		OnCommit:            p.metrics.Commit,
-		Fatal:               func(err error) { die(p.log, err) },
-		InsecurePermissions: c.Insecure.AllowWorldReadableSecrets,
-	})
-	if err != nil {
+	if p.store, err = openStore(ctx, c, keyring, p.metrics, p.log); err != nil {
 		return err
 	}
 	p.keys, err = keys.Open(ctx, keys.Options{
-		Store: p.store, Keyring: keyring, Settings: keySettings(c), Logger: p.log,
+		Store: p.store, Keyring: keyring, Settings: keySettings(c), Logger: p.log, PollEvery: pollKeysEvery(c),
 	})
 	if err != nil {
 		_ = p.store.Close() // the first error is the one to tell
@@ -251,14 +240,3 @@ func (p *parts) prepareVerifier(c *config.Config) (apply func(), err error) {
 		p.verifier = next
 	}, nil
 }
-
-// die ends the process after a write error that leaves the state of the data
-// file unknown: going on could acknowledge what is not there.
-func die(logger *slog.Logger, err error) {
-	logger.Error("the storage failed, ending", "event", "storage.fatal", "detail", err.Error())
-	os.Exit(1)
-}
-
-// collectEvery is the pause between rounds of expiry; a round with a backlog
-// goes on by itself.
-const collectEvery = 10 * time.Second

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -39,19 +38,24 @@ type Schema struct {
 func (s Schema) Current() bool { return s.Version == s.Known }
 
 // Migrate brings the database to the schema that this program knows and
-// returns what was applied. Where several nodes do so at once, one of them
+// returns what was applied; progress, where it is not nil, is told of each
+// migration when it is done. Where several nodes do so at once, one of them
 // holds a lease in a row and the others wait for it.
-func Migrate(ctx context.Context, dsn secret.String, logger *slog.Logger) (applied []string, err error) {
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
-	}
+func Migrate(ctx context.Context, dsn secret.String, progress func(migration string)) (applied []string, err error) {
 	err = withProvider(dsn, func(p *goose.Provider) error {
-		results, err := p.Up(ctx)
-		for _, r := range results {
-			applied = append(applied, r.Source.Path)
-			logger.Info("a migration was applied", "event", "storage.migrated", "version", r.Source.Version, "elapsed", r.Duration)
+		for {
+			result, err := p.UpByOne(ctx)
+			if errors.Is(err, goose.ErrNoNextVersion) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			applied = append(applied, result.Source.Path)
+			if progress != nil {
+				progress(result.Source.Path)
+			}
 		}
-		return err
 	})
 	return applied, err
 }
