@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 	"internal/seal":           {},
 	"internal/limit":          {},
 	"internal/outbound":       {},
-	"bench":                   {"keys", "storage", "storage/bolt", "wechat", "wechat/simulator", "internal/*"},
+	"bench":                   {"keys", "storage", "storage/bolt", "storage/postgres", "storage/postgres/pgtest", "wechat", "wechat/simulator", "internal/*"},
 }
 
 // onlyImporters says which packages may import a library, so that replacing it
@@ -51,7 +51,7 @@ var onlyImporters = map[string][]string{
 	"github.com/spf13/viper":        {"config"},
 	"github.com/spf13/cobra":        {"cmd/wxidp"},
 	"go.etcd.io/bbolt":              {"storage/bolt", "bench"},
-	"github.com/jackc/pgx/":         {"storage/postgres", "storage/postgres/pgtest"},
+	"github.com/jackc/pgx/":         {"storage/postgres", "storage/postgres/pgtest", "bench"},
 	"github.com/pressly/goose/":     {"storage/postgres"},
 	"github.com/sony/gobreaker":     {"internal/breaker"},
 	"github.com/boombuler/barcode":  {"web/pages"},

@@ -76,9 +76,13 @@ func TestLoad(t *testing.T) {
 	}))
 	defer server.Close()
 	address := strings.TrimPrefix(server.URL, "http://")
+	own := func() (time.Duration, time.Duration, error) {
+		used, err := cpuTime(os.Getpid())
+		return used, 0, err
+	}
 	run := func(size int) (*result, error) {
 		scripts := repeat(4, func(int) script { return &plainScript{getRequest(address, "/"), size} })
-		return load(t.Context(), address, os.Getpid(), 10*time.Millisecond, 50*time.Millisecond, scripts)
+		return load(t.Context(), address, own, 10*time.Millisecond, 50*time.Millisecond, scripts)
 	}
 	r, err := run(len("hello\n"))
 	if err != nil {

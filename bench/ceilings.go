@@ -143,7 +143,7 @@ func httpCeilings(ctx context.Context, o *options, s *server, r *report, c *ceil
 		{"net/http GET, hello", plain(getRequest(at.Address, "/hello"), len("hello\n")), &c.get},
 		{fmt.Sprintf("net/http POST form, answer of %d bytes", size), plain(postRequest(nil, at.Address, "/form", "", form), size), &c.form},
 		{"the same with a code2Session before the answer", func(connections int) ([]script, error) {
-			return s.relays(ctx, at.Address, size, connections)
+			return s.relays(ctx, at.Address, "/relay", size, connections)
 		}, &c.relay},
 	} {
 		for _, connections := range o.connections {
@@ -152,7 +152,7 @@ func httpCeilings(ctx context.Context, o *options, s *server, r *report, c *ceil
 			if err != nil {
 				return errors.Join(err, server.end())
 			}
-			result, err := load(ctx, at.Address, server.pid(), o.warmUp/2, ceilingLength, scripts)
+			result, err := load(ctx, at.Address, server.cpu, o.warmUp/2, ceilingLength, scripts)
 			if err != nil {
 				return errors.Join(err, server.end())
 			}
@@ -166,7 +166,7 @@ func httpCeilings(ctx context.Context, o *options, s *server, r *report, c *ceil
 }
 
 // relays sends forms with js_codes to the bare server.
-func (s *server) relays(ctx context.Context, address string, size, connections int) ([]script, error) {
+func (s *server) relays(ctx context.Context, address, path string, size, connections int) ([]script, error) {
 	names := make([]string, s.codesFor(connections))
 	for i := range names {
 		names[i] = userName(i % len(s.users))
@@ -177,15 +177,15 @@ func (s *server) relays(ctx context.Context, address string, size, connections i
 	}
 	supply := &supply{codes: codes}
 	return repeat(connections, func(int) script {
-		return &relayScript{plainScript: plainScript{size: size}, address: address, supply: supply}
+		return &relayScript{plainScript: plainScript{size: size}, address: address, path: path, supply: supply}
 	}), nil
 }
 
 // relayScript sends what signInScript sends.
 type relayScript struct {
 	plainScript
-	address string
-	supply  *supply
+	address, path string
+	supply        *supply
 }
 
 func (c *relayScript) request() []byte {
@@ -193,7 +193,7 @@ func (c *relayScript) request() []byte {
 	if !ok {
 		return nil
 	}
-	c.text = postRequest(c.text, c.address, "/relay", "",
+	c.text = postRequest(c.text, c.address, c.path, "",
 		"grant_type=wechat_jscode&client_id="+miniProgram+"&js_code="+c.supply.codes[i])
 	return c.text
 }

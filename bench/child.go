@@ -11,7 +11,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -50,6 +49,7 @@ type listening struct {
 //	sign      ES256 signatures       verify   ES256 verifications
 //	http      a server that answers GET /hello and POST /form with fixed text
 //	outbound  calls to code2Session  store    sign-ins of the storage alone
+//	bare      a server that signs and commits to PostgreSQL
 func runChild(role string, args []string) error {
 	// As the server does.
 	debug.SetGCPercent(400)
@@ -58,6 +58,7 @@ func runChild(role string, args []string) error {
 	target := flags.String("target", "", "")
 	workers := flags.Int("workers", 1, "")
 	size := flags.Int("size", 0, "")
+	dsn := flags.String("dsn", "", "")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -71,6 +72,8 @@ func runChild(role string, args []string) error {
 		return timed(*length, 1, verifier())
 	case "http":
 		return serveCeiling(*size, *target)
+	case "bare":
+		return serveBare(*dsn, *target, *size)
 	case "outbound":
 		return callOut(*length, *target, *workers)
 	case "store":
@@ -193,29 +196,7 @@ func serveCeiling(size int, target string) error {
 	}
 	mux.HandleFunc("POST /form", func(w http.ResponseWriter, r *http.Request) { answer(w, r, false) })
 	mux.HandleFunc("POST /relay", func(w http.ResponseWriter, r *http.Request) { answer(w, r, true) })
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	server := &http.Server{
-		Handler:           mux,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       60 * time.Second,
-		MaxHeaderBytes:    16 << 10,
-	}
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin) // ends with the parent
-		_ = server.Close()
-	}()
-	if err := say(listening{listener.Addr().String()}); err != nil {
-		return err
-	}
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
+	return serveChild(mux)
 }
 
 // callOut makes the call of a sign-in to WeChat and nothing else, with Go's

@@ -23,6 +23,9 @@ type result struct {
 	total      int // with those of the warm-up
 	elapsed    time.Duration
 	cpu        time.Duration // of the server; 0: not known
+	database   time.Duration // CPU time of PostgreSQL; 0: none
+	memory     int64         // of the server afterwards, in bytes
+	mostMemory int64         // and the most until then
 	latencies  []time.Duration
 	commits    float64
 	operations float64 // that the commits made durable
@@ -35,6 +38,10 @@ func (r *result) cpuPerRequest() time.Duration {
 	return time.Duration(float64(r.cpu) / float64(max(r.requests, 1)))
 }
 
+func (r *result) databasePerRequest() time.Duration {
+	return time.Duration(float64(r.database) / float64(max(r.requests, 1)))
+}
+
 // percentile returns the latency that a share q of the requests did not exceed.
 func (r *result) percentile(q float64) time.Duration {
 	if len(r.latencies) == 0 {
@@ -43,9 +50,12 @@ func (r *result) percentile(q float64) time.Duration {
 	return r.latencies[min(int(q*float64(len(r.latencies))), len(r.latencies)-1)]
 }
 
+// clock returns CPU times used so far: the server's, and PostgreSQL's.
+type clock func() (server, database time.Duration, err error)
+
 // load lets every script run on a connection of its own, first to warm up and
 // then to be measured. The first bad answer ends it.
-func load(ctx context.Context, address string, pid int, warmUp, length time.Duration, scripts []script) (*result, error) {
+func load(ctx context.Context, address string, cpu clock, warmUp, length time.Duration, scripts []script) (*result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var (
@@ -101,7 +111,7 @@ func load(ctx context.Context, address string, pid int, warmUp, length time.Dura
 	if err := sleep(ctx, ended, warmUp); err != nil {
 		return nil, err
 	}
-	before, err := cpuTime(pid)
+	before, databaseBefore, err := cpu()
 	if err != nil {
 		return nil, err
 	}
@@ -111,11 +121,11 @@ func load(ctx context.Context, address string, pid int, warmUp, length time.Dura
 		return nil, err
 	}
 	r.requests, r.elapsed = int(completed.Load()-first), time.Since(begin)
-	after, err := cpuTime(pid)
+	after, databaseAfter, err := cpu()
 	if err != nil {
 		return nil, err
 	}
-	r.cpu = after - before
+	r.cpu, r.database = after-before, databaseAfter-databaseBefore
 	select {
 	case <-ended:
 		r.exhausted = true

@@ -1,7 +1,9 @@
 // Command bench measures wxidp from outside: it starts the server and the
 // WeChat simulator as processes of their own, loads the server over loopback,
 // checks every answer, and sets the server's CPU time per request against what
-// the same core needs for the parts that no server can leave out.
+// the same core needs for the parts that no server can leave out. On PostgreSQL
+// it sets refreshes against a bare server that makes as many signatures and
+// commits.
 package main
 
 import (
@@ -18,6 +20,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/wxidp/wxidp/storage/postgres/pgtest"
 )
 
 // options are the flags.
@@ -27,8 +31,10 @@ type options struct {
 	connections []int
 	workloads   []string
 	users       int
+	conns       int
 	binary      string
 	dir         string
+	storage     []string
 	profile     string
 	procs       int
 	rounds      int
@@ -42,6 +48,7 @@ const (
 	maxConnections = 200 // wxidp lets no more calls to WeChat run at once
 	maxUsers       = 100_000
 	maxRounds      = 10
+	maxPool        = 80 // PostgreSQL comes with room for 100
 )
 
 func main() {
@@ -79,12 +86,17 @@ func parseFlags(args []string) (*options, error) {
 		names[i] = w.name
 	}
 	seconds := flags.Float64("seconds", 4, "length of each measurement, after a second of warm-up")
-	connections := flags.String("connections", "1,16,64", "numbers of connections, with commas")
+	connections := flags.String("connections", "1,8,64", "numbers of connections, with commas")
 	workloads := flags.String("workloads", strings.Join(names, ","), "what to measure, with commas")
 	o := &options{warmUp: time.Second}
 	flags.IntVar(&o.users, "users", 10_000, "users who signed in before the measurements")
 	flags.StringVar(&o.binary, "wxidp", filepath.Join("bin", "wxidp"), "the server to measure")
 	flags.StringVar(&o.dir, "dir", "", "folder for the data of the run; default: the system's for temporary files")
+	storage := flags.String("storage", "both", "the server's storage: bolt, postgres, or both, one after the other.\n"+
+		"postgres starts a PostgreSQL of its own with the settings that it comes with, and ends it; nothing\n"+
+		"is pinned then, and a bare server with the same two signatures and one commit of one row on the\n"+
+		"same PostgreSQL takes turns with the refreshes")
+	flags.IntVar(&o.conns, "pool", 16, "connections to PostgreSQL, of the server and of the bare one")
 	flags.StringVar(&o.profile, "profile", "", "write CPU profiles of the server into this folder; they cost the server some CPU")
 	flags.IntVar(&o.procs, "procs", 1, "GOMAXPROCS of the server")
 	flags.IntVar(&o.rounds, "rounds", 1, "measure everything so often and keep of each number the round with the least CPU time: other work on the machine only ever adds to it")
@@ -107,12 +119,22 @@ func parseFlags(args []string) (*options, error) {
 		}
 		o.workloads = append(o.workloads, part)
 	}
+	switch *storage {
+	case engineBolt, enginePostgres:
+		o.storage = []string{*storage}
+	case "both":
+		o.storage = []string{engineBolt, enginePostgres}
+	default:
+		return nil, errors.New("-storage: want bolt, postgres or both")
+	}
 	slices.Sort(o.connections) // the ceilings that count are those of the most
 	switch {
 	case *seconds < 0.5 || *seconds > maxSeconds:
 		return nil, fmt.Errorf("-seconds: want 0.5 to %d", maxSeconds)
 	case o.users < maxConnections || o.users > maxUsers:
 		return nil, fmt.Errorf("-users: want %d to %d", maxConnections, maxUsers)
+	case o.conns < 1 || o.conns > maxPool:
+		return nil, fmt.Errorf("-pool: want 1 to %d", maxPool)
 	case o.procs < 1:
 		return nil, errors.New("-procs: want at least 1")
 	case o.rounds < 1 || o.rounds > maxRounds:
@@ -121,14 +143,35 @@ func parseFlags(args []string) (*options, error) {
 	return o, nil
 }
 
-// measureAll runs everything and prints the report.
-func measureAll(ctx context.Context, o *options) (err error) {
-	o.pin = o.pin && runtime.NumCPU() >= 2
+// measureAll measures one storage after the other.
+func measureAll(ctx context.Context, o *options) error {
+	for _, engine := range o.storage {
+		each := *o
+		each.pin = o.pin && runtime.NumCPU() >= 2 && engine == engineBolt
+		if engine == enginePostgres { // three programs, of which none has a core of its own
+			each.procs = runtime.NumCPU()
+		}
+		err := measureStorage(ctx, &each, engine)
+		if errors.Is(err, pgtest.ErrMissing) {
+			fmt.Printf("\nSKIPPED: %v: nothing was measured on it\n", err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measureStorage runs everything on one storage and prints the report.
+func measureStorage(ctx context.Context, o *options, engine string) (err error) {
 	if o.pin {
-		if err := pinSelf(coreOfLoad); err != nil {
+		undo, err := pinSelf(coreOfLoad)
+		if err != nil {
 			return fmt.Errorf("pinning: %w (use -pin=false)", err)
 		}
-		runtime.GOMAXPROCS(1)
+		defer undo()
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	}
 	dir, err := os.MkdirTemp(o.dir, "wxidp-bench-")
 	if err != nil {
@@ -136,21 +179,33 @@ func measureAll(ctx context.Context, o *options) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 
-	r := &report{out: os.Stdout}
-	if err := r.machine(o, dir); err != nil {
+	var db *database
+	if engine == enginePostgres {
+		if db, err = startDatabase(ctx, o.dir, o.conns); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, db.Stop()) }()
+	}
+	r := &report{out: os.Stdout, engine: engine}
+	if err := r.machine(ctx, o, dir, db); err != nil {
 		return err
 	}
-	s, err := startServer(ctx, o, dir)
+	s, err := startServer(ctx, o, dir, db)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	progress("signing in %d users", o.users)
+	progress("%s: signing in %d users", engine, o.users)
 	if err := s.seed(ctx, o.users); err != nil {
 		return fmt.Errorf("signing in: %w", err)
 	}
 	for range o.rounds {
 		if err := measureRound(ctx, o, s, r); err != nil {
+			return err
+		}
+	}
+	if db != nil {
+		if err := measureDuels(ctx, o, s, r); err != nil {
 			return err
 		}
 	}
@@ -160,13 +215,14 @@ func measureAll(ctx context.Context, o *options) (err error) {
 
 // measureRound measures everything once.
 func measureRound(ctx context.Context, o *options, s *server, r *report) error {
-	if o.ceilings {
+	if o.ceilings && s.db == nil {
 		if err := measureCeilings(ctx, o, s, r); err != nil {
 			return err
 		}
 	}
 	for _, w := range allWorkloads {
-		if !slices.Contains(o.workloads, w.name) {
+		duels := s.db != nil && slices.ContainsFunc(allDuels, func(d duel) bool { return d.workload == w.name })
+		if !slices.Contains(o.workloads, w.name) || duels {
 			continue
 		}
 		for _, connections := range o.connections {

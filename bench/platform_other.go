@@ -16,9 +16,13 @@ const (
 )
 
 // cpuTime is not known here; tables show no CPU time.
-func cpuTime(int) (time.Duration, error) { return 0, nil }
+func cpuTime(...int) (time.Duration, error) { return 0, nil }
 
-func pinSelf(int) error { return errors.ErrUnsupported }
+func familyTime(int) (time.Duration, error) { return 0, nil }
+
+func memory(int) (now, most int64, err error) { return 0, 0, nil }
+
+func pinSelf(int) (undo func(), err error) { return nil, errors.ErrUnsupported }
 
 func startPinned(*exec.Cmd, int) error { return errors.ErrUnsupported }
 

@@ -46,6 +46,12 @@ func start(pin bool, core, procs int, stdout io.Writer, name string, args ...str
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
+// cpu is a clock of this process alone.
+func (p *process) cpu() (own, database time.Duration, err error) {
+	own, err = cpuTime(p.pid())
+	return own, 0, err
+}
+
 // stop asks the process to end, and makes it after ten seconds.
 func (p *process) stop() error {
 	select {

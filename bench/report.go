@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,10 +18,13 @@ import (
 // it keeps the one with the least CPU time.
 type report struct {
 	out         io.Writer
+	engine      string
 	fsync       time.Duration
 	ceilings    ceilings // zero: not measured
 	ceilingRows []ceilingRow
 	rows        []row
+	duels       []duelRow
+	mostMemory  int64
 }
 
 type ceilingRow struct {
@@ -37,7 +42,7 @@ type row struct {
 func (r *report) printf(format string, args ...any) { fmt.Fprintf(r.out, format, args...) }
 
 // machine says where the measurement was made.
-func (r *report) machine(o *options, dir string) error {
+func (r *report) machine(ctx context.Context, o *options, dir string, db *database) error {
 	fsync, slow, err := timeSync(dir)
 	if err != nil {
 		return err
@@ -47,8 +52,15 @@ func (r *report) machine(o *options, dir string) error {
 	if o.pin {
 		pinned = "pinned: server on one core, load and simulator on another"
 	}
-	r.printf("%s · %d cores · %s · %s · server GOMAXPROCS=%d, %s · best of %d · write of 4 KiB and fdatasync: p50 %d µs, p99 %d µs\n\n",
-		time.Now().UTC().Format("2006-01-02 15:04 UTC"), runtime.NumCPU(), kernel(), runtime.Version(), o.procs, pinned, o.rounds,
+	store := "bbolt"
+	if db != nil {
+		if store, err = db.version(ctx); err != nil {
+			return err
+		}
+		store += fmt.Sprintf(" · %d connections to it", o.conns)
+	}
+	r.printf("\n## Storage: %s\n\n%s · %s · %d cores · %s · %s · server GOMAXPROCS=%d, %s · best of %d · write of 4 KiB and fdatasync: p50 %d µs, p99 %d µs\n\n",
+		r.engine, store, time.Now().UTC().Format("2006-01-02 15:04 UTC"), runtime.NumCPU(), kernel(), runtime.Version(), o.procs, pinned, o.rounds,
 		fsync.Microseconds(), slow.Microseconds())
 	return nil
 }
@@ -113,12 +125,51 @@ func (r *report) print() {
 		}
 		r.printf("| %s | %d | %.0f | %s |\n", title, row.atOnce, row.perSecond(), micros(row.cpuEach()))
 	}
-	r.printf("\n| workload | connections | requests/s | p50 ms | p99 ms | max ms | CPU µs/request | core busy | commits/request | operations/commit |\n" +
-		"|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+	r.printf("\n| workload | connections | requests/s | p50 ms | p99 ms | max ms | CPU µs/request | PostgreSQL's | cores busy | memory MiB | commits/request | operations/commit |\n" +
+		"|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 	for _, row := range r.rows {
 		r.row(row)
 	}
 	r.ratios()
+	r.turns()
+	for _, row := range r.rows {
+		r.mostMemory = max(r.mostMemory, row.mostMemory)
+	}
+	r.printf("\nThe most memory that the server ever had: %s MiB\n", mebibytes(r.mostMemory))
+}
+
+// turns sets wxidp against the bare server. A rate is the median of the rounds.
+func (r *report) turns() {
+	if len(r.duels) == 0 {
+		return
+	}
+	r.printf("\n| workload | connections | wxidp/s | bare server/s | wxidp ÷ bare | in the rounds | wanted | CPU µs, server + PostgreSQL | of the bare server |\n" +
+		"|---|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+	for _, row := range r.duels {
+		var ratios []float64
+		for i := range row.bare {
+			ratios = append(ratios, row.wxidp[i].perSecond()/row.bare[i].perSecond())
+		}
+		wanted := ""
+		if row.duel.goal > 0 && row.connections == 64 {
+			wanted = fmt.Sprintf("≥ %.1f", row.duel.goal)
+		}
+		wxidp, bare := median(row.wxidp), median(row.bare)
+		r.printf("| %s | %d | %.0f | %.0f | %.2f | %.2f – %.2f | %s | %s + %s | %s + %s |\n", row.duel.workload, row.connections,
+			wxidp.perSecond(), bare.perSecond(), wxidp.perSecond()/bare.perSecond(), slices.Min(ratios), slices.Max(ratios), wanted,
+			micros(wxidp.cpuPerRequest()), micros(wxidp.databasePerRequest()), micros(bare.cpuPerRequest()), micros(bare.databasePerRequest()))
+	}
+	r.printf("\nThe bare server does, for")
+	for i, d := range allDuels {
+		r.printf("%s %s: %s", []string{"", ";"}[min(i, 1)], d.workload, d.what)
+	}
+	r.printf(".\n")
+}
+
+// median returns the result whose rate is the one in the middle.
+func median(results []*result) *result {
+	sorted := slices.SortedFunc(slices.Values(results), func(a, b *result) int { return cmp.Compare(a.perSecond(), b.perSecond()) })
+	return sorted[len(sorted)/2]
 }
 
 func (r *report) row(row row) {
@@ -130,14 +181,18 @@ func (r *report) row(row row) {
 	if row.exhausted {
 		note = " (ended early: no more codes)"
 	}
-	r.printf("| %s%s | %d | %.0f | %.2f | %.2f | %.2f | %s | %.0f %% | %.3f | %s |\n", row.workload.name, note, row.connections, row.perSecond(),
+	r.printf("| %s%s | %d | %.0f | %.2f | %.2f | %.2f | %s | %s | %.0f %% | %s | %.3f | %s |\n", row.workload.name, note, row.connections, row.perSecond(),
 		millis(row.percentile(.5)), millis(row.percentile(.99)), millis(row.percentile(1)),
-		micros(row.cpuPerRequest()), 100*row.cpu.Seconds()/row.elapsed.Seconds(), row.commits/float64(row.total), batch)
+		micros(row.cpuPerRequest()), micros(row.databasePerRequest()), 100*(row.cpu+row.database).Seconds()/row.elapsed.Seconds(),
+		mebibytes(row.memory), row.commits/float64(row.total), batch)
 }
 
 // ratios sets the server's CPU time against the ceilings and says which goals
 // were met.
 func (r *report) ratios() {
+	if r.engine == enginePostgres {
+		return
+	}
 	r.printf("\n| what | measured | wanted |\n|---|---:|---:|\n")
 	for _, row := range r.rows {
 		name := fmt.Sprintf("%s, %d connections", row.workload.name, row.connections)
@@ -173,6 +228,13 @@ func micros(d time.Duration) string {
 		return "–"
 	}
 	return fmt.Sprintf("%.1f", float64(d)/float64(time.Microsecond))
+}
+
+func mebibytes(n int64) string {
+	if n == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.0f", float64(n)/(1<<20))
 }
 
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -37,7 +37,7 @@ const (
 const serverConfig = `issuer: http://LISTEN
 listen: LISTEN
 admin: { listen: ADMIN, socket: admin.sock }
-storage: { driver: bolt, bolt: { path: data/wxidp.db } }
+storage: STORAGE
 master_key_file: master.key
 tokens: { access_token_lifetime: 6h }
 rate_limits: { disabled: true }
@@ -66,6 +66,7 @@ clients:
 // server is the server under load, with the simulator behind it.
 type server struct {
 	o          *options
+	db         *database // nil: a file of bbolt
 	dir        string
 	wxidp, sim *process
 	log        *os.File
@@ -81,16 +82,21 @@ type server struct {
 // user is somebody who signed in, and the newest tokens.
 type user struct{ sub, access, refresh string }
 
-// startServer starts the simulator and the server with an empty data file.
-func startServer(ctx context.Context, o *options, dir string) (_ *server, err error) {
-	s := &server{o: o, dir: dir}
+// startServer starts the simulator and the server with an empty data file, or
+// with db.
+func startServer(ctx context.Context, o *options, dir string, db *database) (_ *server, err error) {
+	s := &server{o: o, dir: dir, db: db}
 	for _, address := range []*string{&s.host, &s.admin, &s.weChat} {
 		if *address, err = freeAddress(); err != nil {
 			return nil, err
 		}
 	}
 	s.issuer = "http://" + s.host
-	config := strings.NewReplacer("LISTEN", s.host, "ADMIN", s.admin, "WECHAT", s.weChat).Replace(serverConfig)
+	storage := "{ driver: bolt, bolt: { path: data/wxidp.db } }"
+	if db != nil {
+		storage = fmt.Sprintf("{ driver: postgres, postgres: { dsn: %q } }", db.dsn)
+	}
+	config := strings.NewReplacer("LISTEN", s.host, "ADMIN", s.admin, "WECHAT", s.weChat, "STORAGE", storage).Replace(serverConfig)
 	for name, content := range map[string]string{"config.yaml": config, "master.key": seal.GenerateKey() + "\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			return nil, err
@@ -216,7 +222,7 @@ func (s *server) seed(ctx context.Context, n int) error {
 	for i := range scripts {
 		scripts[i] = &signInScript{s: s, supply: supply, keep: true}
 	}
-	_, err = load(ctx, s.host, s.wxidp.pid(), 0, maxSeconds*time.Second, scripts)
+	_, err = load(ctx, s.host, s.cpu, 0, maxSeconds*time.Second, scripts)
 	if err == nil && s.users[n-1].refresh == "" {
 		err = errors.New("not done within a minute")
 	}
@@ -271,7 +277,7 @@ func (s *server) measure(ctx context.Context, w workload, connections int) (*res
 	} else {
 		go func() { profiled <- s.profile(ctx, fmt.Sprintf("%s-%d", w.name, connections)) }()
 	}
-	r, err := load(ctx, s.host, s.wxidp.pid(), s.o.warmUp, s.o.seconds, scripts)
+	r, err := load(ctx, s.host, s.cpu, s.o.warmUp, s.o.seconds, scripts)
 	if err := errors.Join(err, <-profiled); err != nil {
 		return nil, err
 	}
@@ -279,8 +285,20 @@ func (s *server) measure(ctx context.Context, w workload, connections int) (*res
 		return nil, errors.New("nothing was measured")
 	}
 	commitsAfter, operationsAfter, err := s.counters()
+	if err != nil {
+		return nil, err
+	}
 	r.commits, r.operations = commitsAfter-commits, operationsAfter-operations
+	r.memory, r.mostMemory, err = memory(s.wxidp.pid())
 	return r, err
+}
+
+// cpu returns the CPU time that the server has used, and PostgreSQL.
+func (s *server) cpu() (server, database time.Duration, err error) {
+	if server, err = cpuTime(s.wxidp.pid()); err == nil && s.db != nil {
+		database, err = familyTime(s.db.Pid())
+	}
+	return server, database, err
 }
 
 // profile writes profiles of the time in which load measures: where the CPU

@@ -33,17 +33,28 @@ const rotateUsual = `WITH t AS MATERIALIZED (SELECT clock_timestamp() AS now)
 UPDATE families f SET generation = f.generation + 1, mac_key_id = $4, rotated_at = t.now,
 	idle_expires_at = CASE WHEN $5::interval > interval '0' THEN least(t.now + $5::interval, f.expires_at) ELSE f.expires_at END
 FROM t, users u
-WHERE f.id = $1 AND f.client_id = $2 AND f.generation = $3 AND f.generation < 4294967295
+WHERE f.id = $1 AND f.client_id = $2 AND f.generation = $3 AND ` + mayRotate + `
+RETURNING ` + familyColumns
+
+// mayRotate is what must hold beside of a family f at a time t.now and of its
+// user u.
+const mayRotate = `f.generation < 4294967295
 	AND f.revoked_at IS NULL AND f.idle_expires_at > t.now AND f.expires_at > t.now
 	AND u.id = f.user_id AND NOT u.disabled AND NOT u.retired AND u.epoch = f.user_epoch
 	AND f.client_epoch = coalesce((SELECT c.epoch FROM clients c WHERE c.id = f.client_id), 0)
 	AND (f.login_id IS NULL OR f.offline OR EXISTS (SELECT FROM logins l
-		WHERE l.id = f.login_id AND l.ended_at IS NULL AND l.idle_expires_at > t.now AND l.expires_at > t.now))
-RETURNING ` + familyColumns
+		WHERE l.id = f.login_id AND l.ended_at IS NULL AND l.idle_expires_at > t.now AND l.expires_at > t.now))`
 
 // Rotate redeems one generation of a family's refresh token: of a live one in
 // one statement.
-func (s *Store) Rotate(ctx context.Context, in storage.Rotation) (res storage.RotateResult, err error) {
+func (s *Store) Rotate(ctx context.Context, in storage.Rotation) (storage.RotateResult, error) {
+	if err := s.usable(ctx); err != nil {
+		return storage.RotateResult{}, err
+	}
+	return s.rotations.do(ctx, in, func() (storage.RotateResult, error) { return s.rotate(ctx, in) })
+}
+
+func (s *Store) rotate(ctx context.Context, in storage.Rotation) (res storage.RotateResult, err error) {
 	err = s.write(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		var row familyRow
 		err := c.QueryRow(ctx, s.sql(rotateUsual), [16]byte(in.FamilyID), text(in.ClientID), int64(in.Generation), int64(in.MACKeyID), in.Idle).
@@ -99,7 +110,14 @@ func (s *Store) judgeRotate(ctx context.Context, c *pgx.Conn, in storage.Rotatio
 }
 
 // Family returns a family whatever its state.
-func (s *Store) Family(ctx context.Context, id storage.FamilyID) (family storage.Family, err error) {
+func (s *Store) Family(ctx context.Context, id storage.FamilyID) (storage.Family, error) {
+	if err := s.usable(ctx); err != nil {
+		return storage.Family{}, err
+	}
+	return s.families.do(ctx, id, func() (storage.Family, error) { return s.family(ctx, id) })
+}
+
+func (s *Store) family(ctx context.Context, id storage.FamilyID) (family storage.Family, err error) {
 	err = s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		f, parties, _, err := scanFamily(c.QueryRow(ctx, s.sql(familySelect+` WHERE f.id = $1`), [16]byte(id)))
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -120,15 +138,15 @@ const (
 )
 
 // CheckAccess judges whether what was issued under a family is still good.
-func (s *Store) CheckAccess(ctx context.Context, in storage.AccessCheck) (res storage.AccessResult, err error) {
+func (s *Store) CheckAccess(ctx context.Context, in storage.AccessCheck) (storage.AccessResult, error) {
 	if err := s.usable(ctx); err != nil {
-		return res, err
+		return storage.AccessResult{}, err
 	}
-	var jti []byte // nil: equal to none
-	if in.JTI != "" {
-		key := jtiKey(in.JTI)
-		jti = key[:]
-	}
+	return s.accesses.do(ctx, in, func() (storage.AccessResult, error) { return s.checkAccess(ctx, in) })
+}
+
+func (s *Store) checkAccess(ctx context.Context, in storage.AccessCheck) (res storage.AccessResult, err error) {
+	jti := deniedKey(in.JTI)
 	denied := false
 	err = s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		res, denied = storage.AccessResult{Verdict: storage.AccessActive}, false
@@ -253,6 +271,15 @@ func (s *Store) DenyJTI(ctx context.Context, jti string, expires time.Time) erro
 		}
 		return err
 	})
+}
+
+// deniedKey is the key of a jti, or nil, which is equal to none.
+func deniedKey(jti string) []byte {
+	if jti == "" {
+		return nil
+	}
+	key := jtiKey(jti)
+	return key[:]
 }
 
 // jtiKey gives ids of any length and content one form.

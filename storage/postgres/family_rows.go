@@ -21,10 +21,13 @@ const partyColumns = `clock_timestamp(),
 	l.id IS NOT NULL, l.ended_at, l.idle_expires_at, l.expires_at`
 
 // familyTables join a family with its parties.
-const familyTables = ` FROM families f
+const (
+	familyTables  = ` FROM families f` + familyParties
+	familyParties = `
 	LEFT JOIN users u ON u.id = f.user_id
 	LEFT JOIN clients c ON c.id = f.client_id
 	LEFT JOIN logins l ON l.id = f.login_id AND NOT f.offline`
+)
 
 const familySelect = `SELECT ` + familyColumns + `, ` + partyColumns + familyTables
 

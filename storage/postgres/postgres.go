@@ -63,6 +63,11 @@ type Store struct {
 	operations atomic.Uint64
 	gcTurn     atomic.Uint32 // where the next DeleteExpired begins
 	size       sizeProbe
+
+	families  together[storage.FamilyID, storage.Family]
+	accesses  together[storage.AccessCheck, storage.AccessResult]
+	rotations together[storage.Rotation, storage.RotateResult]
+	claims    together[claim, bool]
 }
 
 // Open connects to the database. It refuses a schema that this program does
@@ -94,6 +99,10 @@ func open(ctx context.Context, opts Options, test hooks) (*Store, error) {
 	if s.timeout <= 0 {
 		s.timeout = defaultTimeout
 	}
+	s.families.run, s.families.wait, s.families.reads = s.familiesTogether, s.wait, true
+	s.accesses.run, s.accesses.wait, s.accesses.reads = s.accessTogether, s.wait, true
+	s.rotations.run, s.rotations.wait = s.rotateTogether, s.wait
+	s.claims.run, s.claims.wait = s.claimTogether, s.wait
 	if test.adjust != nil {
 		test.adjust(config)
 	}
@@ -194,9 +203,17 @@ func (s *Store) sizeBytes() int64 {
 
 // Claim takes a volatile claim.
 func (s *Store) Claim(ctx context.Context, key storage.Digest, lifetime time.Duration) (taken bool, err error) {
+	if err := s.usable(ctx); err != nil {
+		return false, err
+	}
+	in := claim{key, lifetime}
+	return s.claims.do(ctx, in, func() (bool, error) { return s.claim(ctx, in) })
+}
+
+func (s *Store) claim(ctx context.Context, in claim) (taken bool, err error) {
 	err = s.write(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		tag, err := c.Exec(ctx, s.sql(`INSERT INTO claims AS old (id, expires_at) VALUES ($1, clock_timestamp() + $2::interval)
-			ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE old.expires_at <= clock_timestamp()`), key[:], lifetime)
+			ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE old.expires_at <= clock_timestamp()`), in.key[:], in.lifetime)
 		taken = tag.RowsAffected() == 1
 		return err
 	})

@@ -1,5 +1,5 @@
-// Package pgtest starts a PostgreSQL of its own for tests, in a folder that is
-// gone afterwards: it listens on a socket there and nowhere else.
+// Package pgtest starts a PostgreSQL of its own for tests and measurements, in a
+// folder that is gone afterwards: it listens on a socket there and nowhere else.
 package pgtest
 
 import (
@@ -50,8 +50,33 @@ func Start(prepare func(ctx context.Context, dsn string) error) (*Cluster, error
 		fmt.Fprintln(os.Stderr, err)
 		return &Cluster{missing: err.Error()}, nil
 	}
+	base := "/dev/shm" // tens of thousands of commits need not wear a disk out
+	if _, err := os.Stat(base); err != nil {
+		base = ""
+	}
+	return launch(initdb, base, []string{
+		"fsync=off", "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0", "max_wal_size=128MB",
+		"shared_buffers=32MB", "max_connections=150", "autovacuum=off", "jit=off",
+	}, prepare)
+}
+
+// ErrMissing means that PostgreSQL is not installed.
+var ErrMissing = errors.New("PostgreSQL is not installed")
+
+// StartDurable starts a PostgreSQL with the settings that it comes with under
+// the folder base, "" for the system's for temporary files, and prepares the
+// database that DSN names. It may return ErrMissing.
+func StartDurable(base string, prepare func(ctx context.Context, dsn string) error) (*Cluster, error) {
+	initdb, err := program("initdb")
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMissing, err)
+	}
+	return launch(initdb, base, nil, prepare)
+}
+
+func launch(initdb, base string, settings []string, prepare func(ctx context.Context, dsn string) error) (*Cluster, error) {
 	c := &Cluster{ended: make(chan struct{})}
-	if err := c.start(initdb, prepare); err != nil {
+	if err := c.start(initdb, base, settings, prepare); err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
 	return c, nil
@@ -69,11 +94,7 @@ func program(name string) (string, error) {
 	return found[len(found)-1], nil
 }
 
-func (c *Cluster) start(initdb string, prepare func(ctx context.Context, dsn string) error) (err error) {
-	base := "/dev/shm" // tens of thousands of commits need not wear a disk out
-	if _, err := os.Stat(base); err != nil {
-		base = ""
-	}
+func (c *Cluster) start(initdb, base string, settings []string, prepare func(ctx context.Context, dsn string) error) (err error) {
 	if c.dir, err = os.MkdirTemp(base, "wxidp-pg-"); err != nil {
 		return err
 	}
@@ -88,10 +109,7 @@ func (c *Cluster) start(initdb string, prepare func(ctx context.Context, dsn str
 		return fmt.Errorf("initdb: %w: %s", err, out)
 	}
 	server := exec.Command(filepath.Join(filepath.Dir(initdb), "postgres"), "-D", data, "-k", c.dir)
-	for _, setting := range []string{
-		"listen_addresses=", "fsync=off", "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0", "max_wal_size=128MB",
-		"shared_buffers=32MB", "max_connections=150", "autovacuum=off", "jit=off", "timezone=UTC",
-	} {
+	for _, setting := range append([]string{"listen_addresses=", "timezone=UTC"}, settings...) {
 		server.Args = append(server.Args, "-c", setting)
 	}
 	server.Dir, server.SysProcAttr = c.dir, attributes(owner)
@@ -272,6 +290,9 @@ func (c *Cluster) Files(t testing.TB, dsn string) (out []byte) {
 	}
 	return out
 }
+
+// DSN names the database that was prepared.
+func (c *Cluster) DSN() string { return c.dsn(template) }
 
 // Pid is the id of the server's first process.
 func (c *Cluster) Pid() int { return c.process.Pid }
