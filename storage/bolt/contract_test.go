@@ -14,7 +14,7 @@ import (
 func contractOptions(t *testing.T) storagetest.Options {
 	keyring := newKeyring(t)
 	return storagetest.Options{
-		Open:  func(t *testing.T) storage.Store { return openStore(t, Options{Path: fastPath(t), Keyring: keyring}) },
+		Open: func(t *testing.T) storage.Store { return openStore(t, Options{Path: fastPath(t), Keyring: keyring}) },
 		Reopen: func(t *testing.T, s storage.Store) storage.Store {
 			must(t, s.Close())
 			return openStore(t, Options{Path: s.(*Store).path, Keyring: keyring})

@@ -81,7 +81,7 @@ func openDatabase(t testing.TB, opts Options, test hooks) *Store {
 
 func contractOptions(clock func() time.Time) storagetest.Options {
 	return storagetest.Options{
-		Open:  func(t *testing.T) storage.Store { return openStore(t, Options{}, hooks{clock: clock}) },
+		Open: func(t *testing.T) storage.Store { return openStore(t, Options{}, hooks{clock: clock}) },
 		Reopen: func(t *testing.T, s storage.Store) storage.Store {
 			return reopen(t, s.(*Store), hooks{clock: clock})
 		},

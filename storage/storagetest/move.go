@@ -254,7 +254,7 @@ func (s *suite) move() {
 		there := s.moveTo(place, 3)
 		there.check()
 		there.moveTo(&s.Options, 1000).inhabit(h) // and back
-		if s.Bubble { // elsewhere the brief item expires within the second, or after it
+		if s.Bubble {                             // elsewhere the brief item expires within the second, or after it
 			there.outlive()
 			before := there.rows()
 			if deleted := there.collectGarbage(100); deleted != 1 {
@@ -337,4 +337,3 @@ func (s *suite) importRows() {
 		s.Errorf("behind the end: %d rows, %x, %v", len(rows), next, err)
 	}
 }
-
