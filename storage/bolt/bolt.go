@@ -55,7 +55,8 @@ type Store struct {
 	claims    *storage.Claims
 	committer *committer
 	log       *slog.Logger
-	broken    atomic.Bool  // after Fatal
+	broken    atomic.Bool // after Fatal
+	expired   atomic.Uint64
 	copied    atomic.Int64 // bytes of rows in the present or last copy of the file
 }
 
@@ -146,6 +147,7 @@ func (s *Store) Stats() storage.Stats {
 	stats := storage.Stats{
 		Commits:    s.committer.commits.Load(),
 		Operations: s.committer.operations.Load(),
+		Expired:    s.expired.Load(),
 	}
 	_ = s.read(context.Background(), func(tx txn) error {
 		stats.SizeBytes = tx.Size()

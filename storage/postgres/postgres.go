@@ -61,6 +61,7 @@ type Store struct {
 	closed     atomic.Bool
 	commits    atomic.Uint64
 	operations atomic.Uint64
+	expired    atomic.Uint64
 	gcTurn     atomic.Uint32 // where the next DeleteExpired begins
 	size       sizeProbe
 
@@ -185,7 +186,7 @@ type sizeProbe struct {
 // Stats returns counters since Open, of this node alone, and the size of the
 // database as it was within the last half minute.
 func (s *Store) Stats() storage.Stats {
-	return storage.Stats{Commits: s.commits.Load(), Operations: s.operations.Load(), SizeBytes: s.sizeBytes()}
+	return storage.Stats{Commits: s.commits.Load(), Operations: s.operations.Load(), Expired: s.expired.Load(), SizeBytes: s.sizeBytes()}
 }
 
 func (s *Store) sizeBytes() int64 {
