@@ -23,11 +23,15 @@ type expiring struct {
 	sweep string // looks at up to $1 records and returns how many it saw and how many it deleted
 }
 
+// dbNow is the database's time as an index takes it: for a function whose
+// value may change from row to row, all rows would be looked at.
+const dbNow = `(SELECT clock_timestamp())`
+
 // plain deletes the due records of a table by what they are known by.
 func plain(table, key, at string) expiring {
 	return expiring{
-		due: `EXISTS (SELECT FROM ` + table + ` WHERE ` + at + ` <= clock_timestamp())`,
-		sweep: `WITH due AS (SELECT ` + key + ` FROM ` + table + ` WHERE ` + at + ` <= clock_timestamp() ORDER BY ` + at + ` LIMIT $1 FOR UPDATE SKIP LOCKED),
+		due: `EXISTS (SELECT FROM ` + table + ` WHERE ` + at + ` <= ` + dbNow + `)`,
+		sweep: `WITH due AS (SELECT ` + key + ` FROM ` + table + ` WHERE ` + at + ` <= ` + dbNow + ` ORDER BY ` + at + ` LIMIT $1 FOR UPDATE SKIP LOCKED),
 			gone AS (DELETE FROM ` + table + ` WHERE (` + key + `) IN (SELECT ` + key + ` FROM due) RETURNING 1)
 			SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM gone)`,
 	}
@@ -37,7 +41,7 @@ func plain(table, key, at string) expiring {
 // prolonged since: these are looked at again when they expire.
 func prolonged(table string) expiring {
 	return expiring{
-		due: `EXISTS (SELECT FROM ` + table + ` WHERE look_at <= clock_timestamp())`,
+		due: `EXISTS (SELECT FROM ` + table + ` WHERE look_at <= ` + dbNow + `)`,
 		sweep: `WITH t AS MATERIALIZED (SELECT clock_timestamp() AS now),
 			due AS MATERIALIZED (SELECT id, least(idle_expires_at, expires_at) AS until FROM ` + table + ` WHERE look_at <= (SELECT now FROM t)
 				ORDER BY look_at LIMIT $1 FOR UPDATE SKIP LOCKED),
@@ -92,7 +96,7 @@ func (s *Store) DeleteExpired(ctx context.Context, limit int) (deleted int, more
 // dueTables returns the tables with records to look at, in an order that
 // changes, and drops expired claims, which count for nothing.
 func (s *Store) dueTables(ctx context.Context, c *pgx.Conn) (due []expiring, sessionKeys bool, err error) {
-	query := `SELECT ` + expiredClaims.due + `, EXISTS (SELECT FROM session_keys WHERE look_at <= clock_timestamp())`
+	query := `SELECT ` + expiredClaims.due + `, EXISTS (SELECT FROM session_keys WHERE look_at <= ` + dbNow + `)`
 	var claims bool
 	found := make([]bool, len(expiringTables))
 	to := []any{&claims, &sessionKeys}
@@ -142,13 +146,15 @@ func (s *Store) sweep(ctx context.Context, c *pgx.Conn, due []expiring, limit in
 	return deleted, more, err
 }
 
+const dueSessionKeys = `SELECT clock_timestamp(), identity, record FROM session_keys WHERE look_at <= ` + dbNow + ` ORDER BY look_at LIMIT $1`
+
 // expireSessionKeys drops expired session_keys from custody, unless another one
 // was put there meanwhile.
 func (s *Store) expireSessionKeys(ctx context.Context, c *pgx.Conn, limit int) (deleted int, more bool, err error) {
 	type row struct{ identity, data []byte }
 	var now time.Time
 	var due []row
-	found, err := c.Query(ctx, s.sql(`SELECT clock_timestamp(), identity, record FROM session_keys WHERE look_at <= clock_timestamp() ORDER BY look_at LIMIT $1`), limit)
+	found, err := c.Query(ctx, s.sql(dueSessionKeys), limit)
 	if err != nil {
 		return 0, false, err
 	}

@@ -120,12 +120,14 @@ func (s *Store) EndLogin(ctx context.Context, id storage.LoginID, notify []strin
 	return found && err == nil, err
 }
 
+const dueLogouts = `SELECT id, client_id, user_id, family_id, ended_at, attempts, next_at FROM logouts
+	WHERE next_at <= ` + dbNow + ` ORDER BY next_at, id LIMIT $1`
+
 // DueLogouts returns logout notices whose time has come.
 func (s *Store) DueLogouts(ctx context.Context, limit int) (due []storage.LogoutNotice, err error) {
 	err = s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		due = nil
-		found, err := c.Query(ctx, s.sql(`SELECT id, client_id, user_id, family_id, ended_at, attempts, next_at FROM logouts
-			WHERE next_at <= clock_timestamp() ORDER BY next_at, id LIMIT $1`), storage.PageSize(limit))
+		found, err := c.Query(ctx, s.sql(dueLogouts), storage.PageSize(limit))
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,52 @@
+package postgres
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// What is due is found by an index, however many records are not due: nodes
+// ask every second.
+func TestDueRecordsAreFoundByIndex(t *testing.T) {
+	s := openStore(t, Options{MaxConns: 1}, hooks{})
+	type query struct{ name, sql, by string }
+	list := []query{
+		{"logouts", dueLogouts, "(next_at <= "}, {"session_keys", dueSessionKeys, "(look_at <= "},
+		{"claims", `SELECT ` + expiredClaims.due, "(expires_at <= "}, {"claims", expiredClaims.sweep, "(expires_at <= "},
+	}
+	for i, name := range []string{"families", "logins", "items", "denied_jtis", "idempotency", "codes", "states"} {
+		by := "(expires_at <= "
+		if name == "families" || name == "logins" || name == "codes" {
+			by = "(look_at <= "
+		}
+		list = append(list, query{name, `SELECT ` + expiringTables[i].due, by}, query{name, expiringTables[i].sweep, by})
+	}
+	err := s.read(t.Context(), func(ctx context.Context, c *pgx.Conn) error {
+		// Where a table is empty a scan of all of it would cost least.
+		if _, err := c.Exec(ctx, `SET enable_seqscan = off; SET enable_bitmapscan = off`); err != nil {
+			return err
+		}
+		for _, q := range list {
+			sql := strings.ReplaceAll(q.sql, "$1", "500")
+			rows, err := c.Query(ctx, `EXPLAIN `+sql)
+			if err != nil {
+				return err
+			}
+			lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			if err != nil {
+				return err
+			}
+			plan := strings.Join(lines, "\n")
+			if !strings.Contains(plan, " on "+q.name) || !strings.Contains(plan, "Index Cond: "+q.by) {
+				t.Errorf("%s does not go by its index:\n%s\n%s", q.name, sql, plan)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
