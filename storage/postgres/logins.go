@@ -75,9 +75,9 @@ func (s *Store) PageLogins(ctx context.Context, userID, after string, limit int)
 	err = s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		page, next = nil, ""
 		found, err := c.Query(ctx, s.sql(`SELECT l.id, l.record FROM logins l JOIN users u ON u.id = l.user_id
-			WHERE l.user_id = $1 AND (l.id > $2 OR $3) AND NOT u.disabled AND NOT u.retired
+			WHERE l.user_id = $1 AND l.id > $2 AND NOT u.disabled AND NOT u.retired
 				AND l.ended_at IS NULL AND l.idle_expires_at > clock_timestamp() AND l.expires_at > clock_timestamp() AND l.user_epoch = u.epoch
-			ORDER BY l.id LIMIT $4`), text(userID), [16]byte(start), after == "", limit+1)
+			ORDER BY l.id LIMIT $3`), text(userID), [16]byte(start), limit+1) // no login session has the id zero
 		if err != nil {
 			return err
 		}

@@ -50,3 +50,40 @@ func TestDueRecordsAreFoundByIndex(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A page of a listing begins where the last one ended, also with the plan that
+// PostgreSQL makes once for all values.
+func TestPagesBeginByIndex(t *testing.T) {
+	s := openStore(t, Options{MaxConns: 1}, hooks{})
+	err := s.read(t.Context(), func(ctx context.Context, c *pgx.Conn) error {
+		if _, err := c.Exec(ctx, `SET enable_seqscan = off; SET enable_bitmapscan = off; SET plan_cache_mode = force_generic_plan`); err != nil {
+			return err
+		}
+		for name, q := range map[string]struct{ sql, args, cond string }{
+			"all":       {pageAll, `'00000000-0000-0000-0000-000000000000', 10`, "Index Cond: (id > $1)"},
+			"of a user": {pageOfUser, `'00000000-0000-0000-0000-000000000000', 10, 'u'`, "Index Cond: ((user_id = $3) AND (id > $1))"},
+		} {
+			if _, err := c.Exec(ctx, `PREPARE page AS `+q.sql); err != nil {
+				return err
+			}
+			rows, err := c.Query(ctx, `EXPLAIN EXECUTE page (`+q.args+`)`, pgx.QueryExecModeSimpleProtocol)
+			if err != nil {
+				return err
+			}
+			lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			if err != nil {
+				return err
+			}
+			if plan := strings.Join(lines, "\n"); !strings.Contains(plan, q.cond) {
+				t.Errorf("%s: no %s in\n%s", name, q.cond, plan)
+			}
+			if _, err := c.Exec(ctx, `DEALLOCATE page`); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
