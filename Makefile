@@ -27,9 +27,12 @@ test-go: ## Go tests with the race detector
 	go test -race -timeout 20m ./...
 
 .PHONY: test-postgres
-test-postgres: ## the tests that come through the front door, with all servers on PostgreSQL
+test-postgres: build ## the tests that come through the front door, with all servers on PostgreSQL
 	@if command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
-		TEST_STORAGE=postgres go test -race -timeout 20m ./cmd/wxidp; \
+		TEST_STORAGE=postgres go test -race -timeout 20m ./cmd/wxidp && \
+		if command -v npm >/dev/null; then \
+			cd e2e && npm ci --no-audit --no-fund --loglevel=error && E2E_WXIDP_BIN=$(CURDIR)/$(BIN) npm run --silent test:postgres; \
+		fi; \
 	elif [ "$$CI" = true ]; then echo "FAIL: PostgreSQL is missing, the servers cannot be tested on it"; exit 1; \
 	else echo "SKIPPED: PostgreSQL is missing, the servers were not tested on it"; fi
 

@@ -77,6 +77,9 @@ func NewEvents(store EventStore, defaults *Defaults, notified func() []string, l
 	return e
 }
 
+// Share makes what one node of an exchange has done known to the others.
+func (e *Events) Share(x *limit.Exchange) { x.Register("wechat_events", e.done) }
+
 // Prepare checks which apps' pushes to take from now on. apply, which cannot
 // fail, puts that in force.
 func (e *Events) Prepare(pushes []MessagePush) (apply func(), err error) {

@@ -46,8 +46,9 @@ func (r GuardRates) bounded() GuardRates {
 // Guard limits guessing. One Guard stands before every path that takes a
 // password. An attempt is counted before its password is looked at, so that
 // parallel ones cannot exceed a limit, and taken back if the password was
-// right. Counts are kept in memory, by this process alone. A Guard is safe for
-// concurrent use; a nil *Guard sets no limit.
+// right. Counts are kept in memory; a [limit.Exchange] may tell them to the
+// guards of other nodes. A Guard is safe for concurrent use; a nil *Guard sets
+// no limit.
 type Guard struct {
 	mu         sync.Mutex // guards the fields below
 	rates      GuardRates
@@ -61,6 +62,8 @@ type Guard struct {
 	// by account does not count for them: strangers who use it up cannot shut
 	// the owner out.
 	known *limit.Recent
+
+	news guardNews
 }
 
 // NewGuard returns a Guard with the given rates.
@@ -85,6 +88,7 @@ func (g *Guard) SetRates(rates GuardRates) {
 		g.epoch++
 		g.start = time.Now()
 		g.accountIPs, g.accounts, g.ips = newWindows(maxGuardKeys), newWindows(maxGuardKeys), newWindows(maxGuardKeys)
+		clear(g.news.counts)
 	}
 	g.rates = rates
 }
@@ -123,10 +127,10 @@ func (g *Guard) Begin(account string, ip netip.Addr) (*Attempt, error) {
 	if err := g.judge(a); err != nil {
 		return nil, err
 	}
-	g.accountIPs.add(a.pair, a.span)
-	g.ips.add(a.ip, a.span)
+	g.count(countPair, a.pair, a.span)
+	g.count(countIP, a.ip, a.span)
 	if !a.knownPair {
-		g.accounts.add(a.account, a.span)
+		g.count(countAccount, a.account, a.span)
 	}
 	return a, nil
 }
@@ -169,19 +173,20 @@ func (a *Attempt) settle(success bool) {
 	defer g.mu.Unlock()
 	if success {
 		g.known.Add(string(a.pair[:]))
+		g.news.success(a.pair)
 	}
 	if a.epoch != g.epoch {
 		return
 	}
 	now := g.span()
-	g.ips.remove(a.ip, a.span, now)
+	g.takeBack(countIP, a.ip, a.span, now)
 	if !a.knownPair {
-		g.accounts.remove(a.account, a.span, now)
+		g.takeBack(countAccount, a.account, a.span, now)
 	}
 	if success {
 		delete(g.accountIPs.entries, a.pair)
 	} else {
-		g.accountIPs.remove(a.pair, a.span, now)
+		g.takeBack(countPair, a.pair, a.span, now)
 	}
 }
 

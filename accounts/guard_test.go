@@ -223,10 +223,10 @@ func TestThreat53TableStaysBounded(t *testing.T) {
 	w := newWindows(1000)
 	blocked := keyOf("blocked")
 	for range 10 {
-		w.add(blocked, 100)
+		w.add(blocked, 1, 100)
 	}
 	for i := range 50_000 {
-		w.add(keyOf(strconv.Itoa(i)), 100)
+		w.add(keyOf(strconv.Itoa(i)), 1, 100)
 	}
 	if len(w.entries) > 1000 {
 		t.Errorf("%d keys are kept", len(w.entries))
@@ -235,7 +235,7 @@ func TestThreat53TableStaysBounded(t *testing.T) {
 		t.Error("the blocked key was pushed out")
 	}
 	for i := range 2000 { // all of the flood has expired
-		w.add(keyOf("new", strconv.Itoa(i)), 200)
+		w.add(keyOf("new", strconv.Itoa(i)), 1, 200)
 	}
 	if len(w.entries) > 1000 {
 		t.Errorf("%d keys are kept", len(w.entries))
@@ -270,7 +270,7 @@ func TestWindowAgainstModel(t *testing.T) {
 				t.Fatalf("until %d is wrong at %d: %v", until, span, added)
 			}
 		} else {
-			table.add(key, span)
+			table.add(key, 1, span)
 			added = append(added, span)
 		}
 		if rng.IntN(4) == 0 && len(added) > 0 {

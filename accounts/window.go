@@ -74,8 +74,8 @@ func (t *windows) full(key windowKey, limit int, span int64) (until int64, full 
 	return w.below(limit), true
 }
 
-// add counts one event of key.
-func (t *windows) add(key windowKey, span int64) {
+// add counts n events of key.
+func (t *windows) add(key windowKey, n int, span int64) {
 	w, known := t.entries[key]
 	if !known {
 		if len(t.entries) >= t.maxKeys {
@@ -84,27 +84,58 @@ func (t *windows) add(key windowKey, span int64) {
 		w.newest = span
 	}
 	w.advance(span)
-	if c := &w.counts[span%(spans+1)]; *c < math.MaxUint16 {
-		*c++
-	}
+	c := &w.counts[span%(spans+1)]
+	*c += uint16(min(n, math.MaxUint16-int(*c)))
 	t.entries[key] = w
 }
 
-// remove takes back an event that add counted in the given span.
-func (t *windows) remove(key windowKey, added, span int64) {
+// remove takes back an event that add counted in the given span, and reports
+// whether it still counted.
+func (t *windows) remove(key windowKey, added, span int64) bool {
+	w, known := t.entries[key]
+	if !known {
+		return false
+	}
+	w.advance(span)
+	c := &w.counts[added%(spans+1)]
+	if span-added > spans || *c == 0 {
+		return false
+	}
+	*c--
+	t.put(key, w)
+	return true
+}
+
+// removeNewest takes back n events of key, the newest ones first.
+func (t *windows) removeNewest(key windowKey, n int, span int64) {
 	w, known := t.entries[key]
 	if !known {
 		return
 	}
 	w.advance(span)
-	if c := &w.counts[added%(spans+1)]; span-added <= spans && *c > 0 {
-		*c--
+	for at := w.newest; at >= w.newest-spans; at-- {
+		c := &w.counts[at%(spans+1)]
+		taken := min(n, int(*c))
+		*c -= uint16(taken)
+		n -= taken
 	}
+	t.put(key, w)
+}
+
+// put stores what is left of a key's window.
+func (t *windows) put(key windowKey, w window) {
 	if w.total() == 0 {
 		delete(t.entries, key)
 		return
 	}
 	t.entries[key] = w
+}
+
+// total is how many events of key count.
+func (t *windows) total(key windowKey, span int64) int {
+	w := t.entries[key]
+	w.advance(span)
+	return w.total()
 }
 
 // evict makes room for one key. Of a sample it drops what has expired, or else

@@ -11,12 +11,15 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 )
+
+const heapFloor = 16 << 20
 
 // bareServer does with PostgreSQL what no server like wxidp can leave out, and
 // nothing else: no client, scope, MAC or claim is looked at.
@@ -36,24 +39,35 @@ type bareServer struct {
 //	POST /sign-in     a call to code2Session, one row inserted; two signatures
 //	POST /introspect  one verification, one row read
 func serveBare(dsn, target string, size int) error {
-	ctx := context.Background()
-	pool, err := pgxpool.New(ctx, dsn)
+	floor := make([]byte, heapFloor) // as wxidp has one, so that garbage is collected as rarely
+	defer runtime.KeepAlive(floor)
+	b, err := newBareServer(context.Background(), dsn, target, size)
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
-	b := &bareServer{pool: pool, caller: newCaller(maxConnections), target: target, reply: []byte(strings.Repeat("x", size)), length: strconv.Itoa(size)}
+	defer b.pool.Close()
+	return serveChild(b.routes())
+}
+
+func newBareServer(ctx context.Context, dsn, target string, size int) (*bareServer, error) {
+	b := &bareServer{caller: newCaller(maxConnections), target: target, reply: []byte(strings.Repeat("x", size)), length: strconv.Itoa(size)}
+	var err error
 	if b.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-		return err
+		return nil, err
 	}
 	if b.signature, err = b.sign(); err != nil {
-		return err
+		return nil, err
 	}
+	b.pool, err = pgxpool.New(ctx, dsn)
+	return b, err
+}
+
+func (b *bareServer) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /refresh", b.answer(b.refresh))
 	mux.HandleFunc("POST /sign-in", b.answer(b.signIn))
 	mux.HandleFunc("POST /introspect", b.answer(b.introspect))
-	return serveChild(mux)
+	return mux
 }
 
 // serveChild serves on a free port, which it tells the parent, until standard

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -53,6 +54,7 @@ type listening struct {
 func runChild(role string, args []string) error {
 	// As the server does.
 	debug.SetGCPercent(400)
+	runtime.MemProfileRate = 8 << 20
 	flags := flag.NewFlagSet(role, flag.ContinueOnError)
 	length := flags.Duration("for", time.Second, "")
 	target := flags.String("target", "", "")

@@ -25,8 +25,9 @@ import (
 // A secret may be written as ${NAME}, which takes the environment variable
 // NAME (capitals, digits and _), or, by its *_file key, be read from a file of
 // at most 64 KiB that only its owner can read; a newline at its end is cut.
-// Written in the config file itself, it is accepted only where the config
-// file, too, can be read by its owner alone (mode 0600).
+// A file of root may be readable by its group (mode 0640), too, as service
+// managers hand them out. Written in the config file itself, a secret is
+// accepted only where the config file, too, is as private.
 //
 // Durations are numbers with units, such as 90s, 15m or 720h.
 type Config struct {

@@ -232,7 +232,7 @@ func TestFaultsOfTheEnvironment(t *testing.T) {
 func TestFaultsOfFileModes(t *testing.T) {
 	runFaults(t, []faultRow{
 		{name: "Threat87 inline secret in a 0644 file", mode: 0o644, yaml: issuerLine + confidentialClient("client_secret: "+strong+" #!"), path: "clients[0].client_secret", text: "chmod 600"},
-		{name: "Threat87 group-readable", mode: 0o640, yaml: issuerLine + "wechat: {apps: [{appid: a, secret: abc}]} #!\n", path: "wechat.apps[0].secret", text: "other users can read"},
+		{name: "Threat87 group-readable", mode: 0o604, yaml: issuerLine + "wechat: {apps: [{appid: a, secret: abc}]} #!\n", path: "wechat.apps[0].secret", text: "other users can read"},
 		{name: "reference missing", mode: 0o644, yaml: issuerLine + confidentialClient("client_secret: ${NOT_THERE} #!"), path: "clients[0].client_secret", text: "NOT_THERE is missing or empty"},
 		{name: "reference empty", env: []string{"EMPTY="}, yaml: issuerLine + confidentialClient("client_secret: ${EMPTY} #!"), path: "clients[0].client_secret", text: "EMPTY is missing or empty"},
 		{name: "reference in a longer value", env: []string{"A=b"}, yaml: issuerLine + confidentialClient("client_secret: x${A} #!"), path: "clients[0].client_secret", text: "NAME is all of the value"},
@@ -263,6 +263,43 @@ func TestFaultsOfFileModes(t *testing.T) {
 		t.Run("token file "+name, func(t *testing.T) {
 			faultRow{yaml: issuerLine + "admin: {token_file: " + name + "} #!\n", path: "admin.token_file", text: want}.run(t, f)
 		})
+	}
+}
+
+// TestThreat87SecretsOfRoot: a service manager hands secrets to a group by files
+// of root, which is accepted; a group that anybody else named is not.
+func TestThreat87SecretsOfRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	f := newFolder(t)
+	inFile := issuerLine + confidentialClient("client_secret_file: secret #!")
+	for _, row := range []struct {
+		mode   os.FileMode
+		byRoot bool
+		good   bool
+	}{
+		{0o440, true, true}, {0o640, true, true}, {0o600, true, true}, {0o600, false, true}, {0o400, false, true},
+		{0o640, false, false}, {0o440, false, false}, {0o660, true, false}, {0o644, true, false}, {0o444, true, false}, {0o650, true, false},
+	} {
+		owner := 0
+		if !row.byRoot {
+			owner = 65532
+		}
+		if err := os.Chown(f.write("secret", strong, row.mode), owner, 65532); err != nil {
+			t.Fatal(err)
+		}
+		_, err := f.load(inFile)
+		if good := err == nil; good != row.good {
+			t.Errorf("a secret of mode %04o, by root: %v: %v", row.mode, row.byRoot, err)
+		}
+		if err := os.Chown(f.write("inline.yaml", issuerLine+confidentialClient("client_secret: "+strong), row.mode), owner, 65532); err != nil {
+			t.Fatal(err)
+		}
+		_, err = Load(f.path("inline.yaml"), nil)
+		if good := err == nil; good != row.good {
+			t.Errorf("a config file of mode %04o, by root: %v: %v", row.mode, row.byRoot, err)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -17,13 +18,18 @@ const (
 	maxSmallFile  = 64 << 10 // bytes of any file that the config names
 )
 
-// othersMask are the permission bits that let anyone but the owner in.
-const othersMask = 0o077
+// The permission bits that let anyone but the owner in, and those that do so
+// beyond letting the group read.
+const (
+	othersMask      = 0o077
+	beyondGroupRead = 0o037
+)
 
 // fileState is what was seen of a file: enough to tell that it changed.
 type fileState struct {
 	absent bool
 	mode   fs.FileMode
+	byRoot bool // belongs to root
 	size   int64
 	sum    [sha256.Size]byte // zero where the file was not read
 	limit  int64             // as given to readFile
@@ -32,8 +38,16 @@ type fileState struct {
 	seen time.Time
 }
 
+// private reports whether a secret in the file is one: its owner alone can read
+// it, or it is root's and root gave it to a group to read. A service manager
+// hands a secret to a user who is not root by the latter: Kubernetes with
+// fsGroup, systemd with LoadCredential=.
+func (s fileState) private() bool {
+	return s.mode&othersMask == 0 || s.byRoot && s.mode&beyondGroupRead == 0
+}
+
 func (s fileState) same(other fileState) bool {
-	return s.absent == other.absent && s.mode == other.mode && s.size == other.size && s.sum == other.sum
+	return s.absent == other.absent && s.mode == other.mode && s.byRoot == other.byRoot && s.size == other.size && s.sum == other.sum
 }
 
 // untouched reports whether the file on disk is surely still the one of s. A
@@ -41,7 +55,7 @@ func (s fileState) same(other fileState) bool {
 // without its modification time moving.
 func (s fileState) untouched(info fs.FileInfo) bool {
 	return s.info != nil && os.SameFile(s.info, info) &&
-		s.info.ModTime().Equal(info.ModTime()) && s.size == info.Size() && s.mode == info.Mode() &&
+		s.info.ModTime().Equal(info.ModTime()) && s.size == info.Size() && s.mode == info.Mode() && s.byRoot == ownedByRoot(info) &&
 		s.seen.Sub(info.ModTime()) > 2*time.Second
 }
 
@@ -53,7 +67,7 @@ func readFile(path string, limit int64) (data []byte, state fileState, problem s
 	if err != nil {
 		return nil, fileState{absent: true, limit: limit}, statProblem(err)
 	}
-	state = fileState{mode: info.Mode(), limit: limit, info: info, seen: time.Now()}
+	state = fileState{mode: info.Mode(), byRoot: ownedByRoot(info), limit: limit, info: info, seen: time.Now()}
 	if info.Mode().IsRegular() {
 		state.size = info.Size()
 	}
@@ -77,7 +91,7 @@ func readFile(path string, limit int64) (data []byte, state fileState, problem s
 	}
 	// The mode that counts is that of the very file that was read.
 	if opened, err := file.Stat(); err == nil {
-		state.mode = opened.Mode()
+		state.mode, state.byRoot = opened.Mode(), ownedByRoot(opened)
 	}
 	state.size, state.sum = int64(len(data)), sha256.Sum256(data)
 	if state.size > limit {
@@ -102,14 +116,28 @@ func trimNewline(text string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
 }
 
-// readSecret reads a secret from a file that only its owner may read.
+// ReadSecret reads a secret from a file of at most 64 KiB that only its owner
+// can read, or that is root's and that its group can read, too. A newline at
+// its end is cut.
+func ReadSecret(path string) (secret.String, error) {
+	value, state, problem, fix := readSecret(path, false)
+	switch {
+	case problem == "":
+		return value, nil
+	case state.absent, state.private():
+		return secret.String{}, fmt.Errorf("%s: %s", path, problem)
+	}
+	return secret.String{}, fmt.Errorf("%s: %s; %s", path, problem, fix)
+}
+
+// readSecret reads a secret from a file that is private.
 func readSecret(path string, anyMode bool) (value secret.String, state fileState, problem, fix string) {
 	data, state, problem := readFile(path, maxSmallFile)
 	switch {
 	case problem != "":
 		return secret.String{}, state, problem, "relative paths start at the folder of the config file"
-	case state.mode&othersMask != 0 && !anyMode:
-		return secret.String{}, state, "other users can read the secret in this file", "chmod 600 it (Kubernetes: defaultMode 0400)"
+	case !state.private() && !anyMode:
+		return secret.String{}, state, "other users can read the secret in this file", "chmod 600 it; of root and mode 0640 is accepted, too (Kubernetes: fsGroup and defaultMode 0440)"
 	}
 	text := trimNewline(string(data))
 	if text == "" {

@@ -58,7 +58,7 @@ func load(path string, env []string) (*Loaded, map[string]fileState, error) {
 		l.addLine(0, "", problem, "wxidp init writes a new one")
 		return nil, l.states, l.err()
 	}
-	l.inlineSecrets = state.mode&othersMask == 0
+	l.inlineSecrets = state.private()
 
 	c := l.decode(data)
 	if c == nil {
@@ -75,8 +75,8 @@ func load(path string, env []string) (*Loaded, map[string]fileState, error) {
 }
 
 // MasterKeys returns the text of the master keys, from WXIDP_MASTER_KEY or
-// else from the file master_key_file, which only its owner may be able to
-// read. Nothing is ever generated here.
+// else from the file master_key_file, which must be as private as any secret.
+// Nothing is ever generated here.
 func (l *Loaded) MasterKeys() (secret.String, error) {
 	if text := environment(l.origin().env)[envMasterKey]; text != "" {
 		return secret.New(text), nil
@@ -96,7 +96,7 @@ type loading struct {
 	report
 	env           map[string]string
 	dir           string // folder of the config file
-	inlineSecrets bool   // only the owner can read the config file
+	inlineSecrets bool   // the config file is private
 	anySecretMode bool
 	states        map[string]fileState
 	secretKeys    map[string]string // by client: the path of its first secret

@@ -273,6 +273,51 @@ func TestWatcherSeesTheFilesTheConfigNames(t *testing.T) {
 	})
 }
 
+// TestWatcherTakesAMountedConfigMap replaces the config file as Kubernetes does:
+// it is a link into a folder, ..data, which is a link to the folder of a version,
+// and the old version is deleted.
+func TestWatcherTakesAMountedConfigMap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFolder(t)
+		publish := func(version, text string) {
+			f.write(version+"/config.yaml", text, 0o644)
+			next := f.path("..data_tmp")
+			if err := errors.Join(os.Symlink(version, next), os.Rename(next, f.path("..data"))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		publish("..first", issuerLine)
+		if err := os.Symlink("..data/config.yaml", f.path("config.yaml")); err != nil {
+			t.Fatal(err)
+		}
+		loaded, err := Load(f.path("config.yaml"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &watched{folder: f}
+		w.follow(loaded)
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- w.Run(ctx) }()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		for i, level := range []string{"debug", "error"} {
+			publish(fmt.Sprint("..version", i), issuerLine+"log: {level: "+level+"}\n")
+			if err := os.RemoveAll(f.path([]string{"..first", "..version0"}[i])); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			synctest.Wait()
+			w.expect("another version", i+1, 0)
+			if got := w.last().Log.Level; got != level {
+				t.Errorf("level is %s, want %s", got, level)
+			}
+		}
+		stop()
+		<-done
+	})
+}
+
 func TestReload(t *testing.T) {
 	w := watch(t, issuerLine)
 	if err := w.Reload(); err != nil {

@@ -53,6 +53,17 @@ func NewSignInLimits(rates SignInRates) *SignInLimits {
 	return l
 }
 
+// Share makes the limits hold for all nodes of an exchange together.
+func (l *SignInLimits) Share(x *limit.Exchange) {
+	x.Register("sign_ins_ip", l.perIP)
+	x.Register("sign_ins_network", l.perNetwork)
+	x.Register("sign_ins_client", l.perClient)
+	x.Register("sign_ins_user", l.perUser)
+	x.Register("wechat_calls", l.general)
+	x.Register("wechat_reserve", l.reserve)
+	x.Register("known_addresses", l.known)
+}
+
 // SetRates changes the rates from now on.
 func (l *SignInLimits) SetRates(rates SignInRates) {
 	l.perIP.SetRate(perMinute(rates.PerIP))

@@ -16,8 +16,9 @@ const (
 	// it is made for one request, by a clock that may be off a little.
 	proofAge   = time.Minute
 	proofAhead = 10 * time.Second
-	// proofMemory is how long a jti is taken. No proof is accepted for longer.
-	proofMemory = 2 * time.Minute
+	// proofMemory is how long a jti is taken. No proof is accepted for longer,
+	// by nodes whose clocks differ by less than two minutes.
+	proofMemory = 4 * time.Minute
 )
 
 // dpopProof checks the proof of possession that comes with a request to one of

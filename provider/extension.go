@@ -87,6 +87,9 @@ func (h *proofGrants) HandleTokenEndpointRequest(ctx context.Context, requester 
 		RemoteIP:       sess.req.RemoteIP,
 		ID:             sess.req.ID,
 	})
+	if err != nil {
+		sess.proof.earlier, err = h.p.outcomeElsewhere(ctx, sess, err)
+	}
 	return err
 }
 

@@ -77,7 +77,7 @@ type Logout struct {
 }
 
 // Options are the parts that a Provider is made of. All are required but
-// ObserveLogout and LogoutRootCAs.
+// Nodes, ObserveLogout and LogoutRootCAs.
 type Options struct {
 	Issuer string // the iss claim; no trailing slash
 	Store  storage.Store
@@ -93,6 +93,7 @@ type Options struct {
 	QRCodes  QRCodeMaker
 	Settings Settings
 	Logger   *slog.Logger
+	Nodes    bool // other nodes may work with the same Store
 
 	// ObserveLogout is called once per logout token sent to a client. outcome
 	// is "ok", "refused" or what kept it from arriving. It must not block.
@@ -162,7 +163,7 @@ func New(opts Options) (*Provider, error) {
 		store:        opts.Store,
 		keys:         opts.Keys,
 		log:          opts.Logger,
-		repeats:      newRepeats(),
+		repeats:      newRepeats(opts.Nodes),
 		codes:        opts.Codes,
 		passwords:    opts.Passwords,
 		custody:      opts.Custody,
@@ -192,6 +193,17 @@ func New(opts Options) (*Provider, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// ShareLimits makes the limits hold for all nodes of an exchange together.
+func (p *Provider) ShareLimits(x *limit.Exchange) {
+	x.Register("client_authentication", p.authFailures)
+	x.Register("introspection_misses", p.misses)
+	x.Register("wechat_data", p.weChatData)
+	x.Register("authorizations", p.begun)
+	x.Register("codes_user", p.granted)
+	x.Register("scan_codes", p.tickets.codes)
+	x.Register("ticket_misses", p.tickets.misses)
 }
 
 // Reload puts new settings in force for requests that start from now on, or

@@ -192,7 +192,7 @@ func TestThreat27SecretHash(t *testing.T) {
 
 // TestRepeatsStayBounded: refusals that are remembered evict the oldest.
 func TestRepeatsStayBounded(t *testing.T) {
-	table := newRepeats()
+	table := newRepeats(false)
 	for i := range maxRepeats + 100 {
 		r := &repeat{table: table, key: digest("k", fmt.Sprint(i)), done: make(chan struct{})}
 		if _, err := table.enter(r); err != nil {
@@ -204,7 +204,7 @@ func TestRepeatsStayBounded(t *testing.T) {
 		t.Errorf("%d by key, %d in order", len(table.byKey), len(table.oldest))
 	}
 	// Requests under way are never dropped: then there is no room.
-	table = newRepeats()
+	table = newRepeats(false)
 	for i := range maxRepeats {
 		if _, err := table.enter(&repeat{table: table, key: digest("k", fmt.Sprint(i)), done: make(chan struct{})}); err != nil {
 			t.Fatal(err)

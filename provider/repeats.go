@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"net/url"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/wxidp/wxidp/grants"
 	"github.com/wxidp/wxidp/internal/ascii"
 	"github.com/wxidp/wxidp/storage"
 )
@@ -19,6 +21,12 @@ const (
 	repeatLifetime = time.Minute
 	// maxRepeats bounds the table of requests under way and refused ones.
 	maxRepeats = 1 << 14
+
+	// elsewhereWait is how long a request whose code another node has taken
+	// waits for what became of it there: for as long as a sign-in usually
+	// takes. Only maxElsewhere requests do so at once.
+	elsewhereWait = 5 * time.Second
+	maxElsewhere  = 256
 )
 
 // repeats lets a repeated request wait for the first and share its refusal.
@@ -27,6 +35,8 @@ type repeats struct {
 	mu     sync.Mutex
 	byKey  map[storage.Digest]*repeat
 	oldest []*repeat // in the order of their end
+
+	elsewhere chan struct{} // a place for each request that waits for another node; nil: there is none
 }
 
 // repeat is one request with an Idempotency-Key.
@@ -40,7 +50,14 @@ type repeat struct {
 	ended   time.Time
 }
 
-func newRepeats() *repeats { return &repeats{byKey: make(map[storage.Digest]*repeat)} }
+// newRepeats returns an empty table; nodes says whether there may be other ones.
+func newRepeats(nodes bool) *repeats {
+	t := &repeats{byKey: make(map[storage.Digest]*repeat)}
+	if nodes {
+		t.elsewhere = make(chan struct{}, maxElsewhere)
+	}
+	return t
+}
 
 // begin registers the request, waiting while another with the same key is
 // under way. It returns nil for a request without an Idempotency-Key, and the
@@ -115,7 +132,7 @@ func (r *repeat) end(err error) {
 		return
 	}
 	r.ended = time.Now()
-	if err != nil {
+	if err != nil && !t.mayBeElsewhere(err) {
 		if refusal := AsError(err); refusal.Code != TemporarilyUnavailable && refusal.Code != ServerError {
 			r.refusal = refusal
 		}
@@ -172,6 +189,40 @@ func (p *Provider) earlierOutcome(ctx context.Context, sess *session) (_ *storag
 		return nil, fail(InvalidGrant, msgDPoPOtherKey).reason("dpop_other_key")
 	}
 	return &access.Family, nil
+}
+
+// mayBeElsewhere reports whether a refusal says that another node is perhaps at
+// work on the same request.
+func (t *repeats) mayBeElsewhere(refusal error) bool {
+	r, ok := errors.AsType[*grants.Refusal](refusal)
+	return ok && r.Kind == grants.Replayed && t.elsewhere != nil
+}
+
+// outcomeElsewhere is for a request that met refusal. Where that is because the
+// code was presented before, and not to this node under this key, another node
+// may be at work on the same request: then its outcome is this one's, too.
+func (p *Provider) outcomeElsewhere(ctx context.Context, sess *session, refusal error) (*storage.Family, error) {
+	if sess.proof.repeat == nil || !p.repeats.mayBeElsewhere(refusal) {
+		return nil, refusal
+	}
+	select {
+	case p.repeats.elsewhere <- struct{}{}:
+		defer func() { <-p.repeats.elsewhere }()
+	default:
+		return nil, refusal
+	}
+	deadline := time.Now().Add(elsewhereWait)
+	for pause := 50 * time.Millisecond; time.Now().Before(deadline); pause = min(2*pause, 400*time.Millisecond) {
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if family, err := p.earlierOutcome(ctx, sess); family != nil || err != nil {
+			return family, err
+		}
+	}
+	return nil, refusal
 }
 
 // formDigest covers every parameter except the client's credentials, of which

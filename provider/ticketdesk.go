@@ -11,8 +11,9 @@ import (
 	"github.com/wxidp/wxidp/storage"
 )
 
-// ticketDesk is what one process remembers of tickets: limits, how often
-// devices ask, and who waits for news. All of it may be lost.
+// ticketDesk is what one process remembers of tickets: limits, which it may
+// share with other nodes, how often devices ask, and who waits for news. All
+// of it may be lost.
 type ticketDesk struct {
 	codes  *limit.Limiter // codes made, by address
 	misses *limit.Limiter // unknown tickets, by address and by user

@@ -89,7 +89,7 @@ func (s *Server) pages(r chi.Router, at func(string) string) {
 
 // middleware is what every request of the public listener goes through.
 func (s *Server) middleware(r chi.Router) {
-	r.Use(s.clientIP(), s.warnForwarded, s.identify, s.measure, s.recoverPanics, s.crossOrigin, s.dpopNonce)
+	r.Use(s.leave, s.clientIP(), s.warnForwarded, s.identify, s.measure, s.recoverPanics, s.crossOrigin, s.dpopNonce)
 }
 
 // Admin is the handler of the admin listener: health and metrics for anybody

@@ -100,6 +100,12 @@ func (s *Server) SetRequestLimit(perMinute int) {
 	s.perIP.SetRate(limit.Rate{PerMinute: perMinute, Burst: max(1, perMinute/4)})
 }
 
+// ShareLimits makes the limits hold for all nodes of an exchange together.
+func (s *Server) ShareLimits(x *limit.Exchange) {
+	x.Register("requests_ip", s.perIP)
+	x.Register("admin_failures", s.adminFails)
+}
+
 // SetAdminToken changes the token of the admin API over TCP; a zero one closes
 // the API there.
 func (s *Server) SetAdminToken(token secret.String) {

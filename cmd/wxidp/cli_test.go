@@ -140,6 +140,7 @@ func TestHelp(t *testing.T) {
 		"keys rotate": {"--alg", "published"},
 		"keys revoke": {"KEY-ID", "compromised"},
 		"keys rewrap": {"master key", "restart"},
+		"health":      {"--admin", "--live", "--socket", "exit code", "WXIDP_ADMIN_LISTEN"},
 		"version":     {"version"},
 	} {
 		code, out, errs := runCLI(t, append(strings.Fields(command), "--help")...)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/sha256"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -62,7 +63,7 @@ func TestRefusesToStart(t *testing.T) {
 		{"no master key", moved(key, key+".away"), moved(key+".away", key), []string{"master_key_file", "no such file"}},
 		{"an empty master key file", writeKey(""), writeKey(string(rightKey)), []string{"master_key_file", "empty"}},
 		{"half a master key", writeKey("QUJD\n"), writeKey(string(rightKey)), []string{"master key"}},
-		{"a readable master key", chmod(key, 0o640), chmod(key, 0o600), []string{"master_key_file", "chmod 600"}},
+		{"a readable master key", chmod(key, 0o644), chmod(key, 0o600), []string{"master_key_file", "chmod 600"}},
 		{"a readable data file", chmod(file, 0o644), chmod(file, 0o600), []string{"wxidp.db", "0644", "chmod 600"}},
 		{"an open folder", chmod(data, 0o755), chmod(data, 0o700), []string{data, "0755", "chmod 700"}},
 	} {
@@ -199,9 +200,13 @@ func TestDrain(t *testing.T) {
 		out, err := s.try(http.MethodGet, s.Admin+"/readyz", nil)
 		return err == nil && out.Status == http.StatusServiceUnavailable && strings.Contains(string(out.Body), "draining")
 	})
-	// Meanwhile everything is served.
+	// Meanwhile everything is served, and no connection is kept for another
+	// request that could meet the end.
 	if out, err := s.signIn(testClient, testAppID, "bob"); err != nil || out.Status != http.StatusOK {
 		t.Errorf("a sign-in while draining: %v, %v", out, err)
+	}
+	if raw := untilClosed(t, strings.TrimPrefix(s.Issuer, "http://"), "GET /.well-known/jwks.json HTTP/1.1\r\nHost: localhost\r\n\r\n"); !strings.HasPrefix(raw, "HTTP/1.1 200 ") || !strings.Contains(raw, "\r\nConnection: close\r\n") {
+		t.Errorf("a connection while draining: %.300q", raw)
 	}
 	if out := <-slow; out.Status != http.StatusOK {
 		t.Errorf("the sign-in under way: %v", out)
@@ -216,6 +221,28 @@ func TestDrain(t *testing.T) {
 	if _, err := os.Stat(s.Socket()); err == nil {
 		t.Error("the admin socket was left behind")
 	}
+}
+
+// untilClosed sends a request and returns what comes until the server closes
+// the connection.
+func untilClosed(t *testing.T, address, request string) string {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", address, 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, request); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := io.ReadAll(conn)
+	if err != nil {
+		t.Errorf("the connection stays open: %v", err)
+	}
+	return string(raw)
 }
 
 // TestSecondSignalEnds: who cannot wait for the end of the requests need not.

@@ -23,7 +23,10 @@ the driver bolt needs none of this.
 
 serve refuses a database whose schema it does not know, so run
 "wxidp migrate up" before the first start and with each upgrade. Where several
-nodes do so at once, one works and the others wait for it.`,
+nodes do so at once, one works and the others wait for it.
+
+The user that serves needs no right to change tables: with --dsn-file the
+schema can belong to another one.`,
 		Args: cobra.NoArgs, // with RunE, so that a misspelt command is an error
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -33,11 +36,12 @@ nodes do so at once, one works and the others wait for it.`,
 
 func migrateUpCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "up",
-		Short:   "Apply the migrations that the database lacks",
-		Long:    `Apply the migrations that the database lacks. Applying none is no error.`,
-		Example: `  wxidp migrate up --config /etc/wxidp/config.yaml`,
-		Args:    takes(),
+		Use:   "up",
+		Short: "Apply the migrations that the database lacks",
+		Long:  `Apply the migrations that the database lacks. Applying none is no error.`,
+		Example: `  wxidp migrate up --config /etc/wxidp/config.yaml
+  wxidp migrate up --dsn-file /run/secrets/owner-dsn   # as the owner of the tables`,
+		Args: takes(),
 	}
 	database := databaseFlags(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -107,7 +111,11 @@ code is 1 where they differ.`,
 // databaseFlags adds the flags by which a command finds the database.
 func databaseFlags(flags *pflag.FlagSet) func() (secret.String, error) {
 	path := configFlag(flags)
+	dsnFile := flags.String("dsn-file", "", "`file` that holds the DSN; the configuration is not read then, which has every other secret, too")
 	return func() (secret.String, error) {
+		if *dsnFile != "" {
+			return config.ReadSecret(*dsnFile)
+		}
 		loaded, err := config.Load(*path, os.Environ())
 		if err != nil {
 			return secret.String{}, err

@@ -40,7 +40,7 @@ With a running server:
 	}
 	root.AddCommand(initCommand(), serveCommand(), devCommand(), simulatorCommand(),
 		checkCommand(), keysCommand(), usersCommand(), sessionsCommand(),
-		compactCommand(), backupCommand(), migrateCommand(), versionCommand())
+		compactCommand(), backupCommand(), healthCommand(), migrateCommand(), versionCommand())
 	return root
 }
 

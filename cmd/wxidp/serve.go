@@ -28,6 +28,10 @@ const heapFloor = 16 << 20
 // shutdownBudget is how long requests under way may take at the end.
 const shutdownBudget = 20 * time.Second
 
+// settleTime is how long connections go on answering after the listener has
+// closed: as long as a balancer may take to notice that.
+const settleTime = time.Second
+
 func serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -46,7 +50,7 @@ while the last good one goes on.`,
 		logger := slog.New(slog.NewJSONHandler(cmd.OutOrStdout(), &slog.HandlerOptions{Level: level}))
 		loaded, err := config.Load(*path, os.Environ())
 		if err == nil {
-			err = serve(cmd.Context(), loaded, serveOptions{logger: logger, level: level, drain: *drain})
+			err = serve(cmd.Context(), loaded, serveOptions{logger: logger, level: level, drain: *drain, manager: findServiceManager()})
 		}
 		if err != nil {
 			logFailure(logger, err)
@@ -79,6 +83,15 @@ type serveOptions struct {
 	level  *slog.LevelVar
 	drain  time.Duration
 	ready  func(*parts) // called once all listeners are open; may be nil
+
+	manager serviceManager // is told when the server is ready, reloads and ends
+}
+
+// tell logs why the service manager could not be told something.
+func (o serveOptions) tell(err error) {
+	if err != nil {
+		o.logger.Warn("the service manager could not be told", "event", "server.notify_failed", "detail", err.Error())
+	}
 }
 
 // serve runs the server until a signal or the end of ctx.
@@ -132,6 +145,9 @@ func serve(ctx context.Context, loaded *config.Loaded, opts serveOptions) error 
 	group.Go(func() error { return ignoreCanceled(parts.keys.Run(background)) })
 	group.Go(func() error { parts.store.RunGC(background, collectEvery); return nil })
 	group.Go(func() error { parts.custody.run(background); return nil })
+	if parts.exchange != nil {
+		group.Go(func() error { parts.exchange.Run(background); return nil })
+	}
 	group.Go(func() error { parts.provider.RunLogouts(background); return nil })
 	group.Go(func() error { return ignoreCanceled(watch(background, parts, loaded, opts, hangup)) })
 
@@ -146,6 +162,7 @@ func serve(ctx context.Context, loaded *config.Loaded, opts serveOptions) error 
 	if opts.ready != nil {
 		opts.ready(parts)
 	}
+	opts.tell(opts.manager.ready("serving " + loaded.Config.Issuer))
 	select {
 	case <-ctx.Done():
 	case <-background.Done(): // a part failed; Wait says which
@@ -153,7 +170,14 @@ func serve(ctx context.Context, loaded *config.Loaded, opts serveOptions) error 
 	stop() // from here on a signal ends the process
 	parts.web.Drain()
 	opts.logger.Info("ending", "event", "server.stopping")
+	opts.tell(opts.manager.stopping())
 	pause(background, opts.drain)
+	// First nothing new: who connects now is refused and goes to another node.
+	// Connections that are there still answer, for a balancer may be sending a
+	// request on one just when it is closed, and can then not know whether it was
+	// worked on.
+	_ = open.public.Close() // closed already is as good
+	pause(background, min(opts.drain, settleTime))
 	shutdown(servers, opts.logger)
 	endBackground()
 	return group.Wait()
@@ -183,7 +207,12 @@ func watch(ctx context.Context, parts *parts, loaded *config.Loaded, opts serveO
 		for {
 			select {
 			case <-hangup:
-				_ = watcher.Reload() // told to OnReject
+				opts.tell(opts.manager.reloading())
+				status := "serving " + loaded.Config.Issuer
+				if watcher.Reload() != nil { // told to OnReject
+					status += "; the last change of the configuration was refused, the log says why"
+				}
+				opts.tell(opts.manager.ready(status))
 			case <-ctx.Done():
 				return
 			}
@@ -211,7 +240,7 @@ func shutdown(servers []*http.Server, logger *slog.Logger) {
 }
 
 func ignoreClosed(err error) error {
-	if errors.Is(err, http.ErrServerClosed) {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return err

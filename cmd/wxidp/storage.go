@@ -28,7 +28,7 @@ type engine interface {
 // openStore opens the engine that the configuration names.
 func openStore(ctx context.Context, c *config.Config, keyring *seal.Keyring, metrics *web.Metrics, log *slog.Logger) (engine, error) {
 	if c.Storage.Driver == config.DriverPostgres {
-		return postgres.Open(ctx, postgres.Options{DSN: c.Storage.Postgres.DSN, Keyring: keyring, Logger: log})
+		return postgres.Open(ctx, postgres.Options{DSN: c.Storage.Postgres.DSN, Keyring: keyring, Logger: log, OnCommit: metrics.Commit})
 	}
 	return bolt.Open(ctx, bolt.Options{
 		Path:                c.Storage.Bolt.Path,

@@ -9,6 +9,7 @@ import (
 	"github.com/wxidp/wxidp/accounts"
 	"github.com/wxidp/wxidp/config"
 	"github.com/wxidp/wxidp/grants"
+	"github.com/wxidp/wxidp/internal/limit"
 	"github.com/wxidp/wxidp/internal/seal"
 	"github.com/wxidp/wxidp/keys"
 	"github.com/wxidp/wxidp/provider"
@@ -22,6 +23,7 @@ type parts struct {
 	log       *slog.Logger
 	metrics   *web.Metrics
 	store     engine
+	exchange  *limit.Exchange // nil where no other node can exist
 	keys      *keys.Ring
 	weChat    *wechat.Client
 	limits    *grants.SignInLimits
@@ -56,6 +58,7 @@ func build(ctx context.Context, loaded *config.Loaded, logger *slog.Logger) (_ *
 			return nil, err
 		}
 	}
+	p.shareLimits()
 	return p, nil
 }
 
@@ -81,7 +84,23 @@ func (p *parts) openData(ctx context.Context, loaded *config.Loaded) error {
 		return err
 	}
 	p.metrics.Watch(p.keys, p.store)
+	if board, ok := p.store.(limit.Board); ok {
+		p.exchange = limit.NewExchange(board, keyring, p.log)
+	}
 	return nil
+}
+
+// shareLimits makes the limits hold for all nodes together, where there can be
+// others.
+func (p *parts) shareLimits() {
+	if p.exchange == nil {
+		return
+	}
+	p.exchange.Register("passwords", p.guard)
+	p.limits.Share(p.exchange)
+	p.provider.ShareLimits(p.exchange)
+	p.web.ShareLimits(p.exchange)
+	p.events.Share(p.exchange)
 }
 
 func (p *parts) connectWeChat(c *config.Config) (err error) {
@@ -138,6 +157,7 @@ func (p *parts) makeProvider(c *config.Config) (err error) {
 		QRCodes:   p.weChat,
 		Settings:  providerSettings(c),
 		Logger:    p.log,
+		Nodes:     p.exchange != nil,
 
 		ObserveLogout: p.metrics.LogoutSent,
 	})

@@ -11,6 +11,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
+import { migrate, storage } from './postgres.js';
+
 export const root = resolve(dirname(fileURLToPath(import.meta.url)), '..', '..');
 
 // What `wxidp dev` and the configuration of startServe have in common.
@@ -179,6 +181,7 @@ export async function startServe({ config, files = {}, https = false }) {
 listen: 127.0.0.1:${port}
 ${https ? 'tls: { cert_file: tls.crt, key_file: tls.key }' : ''}
 admin: { listen: "127.0.0.1:${admin}" }
+${await storage(write)}
 wechat:
   base_url: ${simulator}
   apps:
@@ -186,6 +189,7 @@ wechat:
 ${config}`);
 
   const path = await binary();
+  await migrate(path, join(dir, 'config.yaml'));
   const weChatProgram = new Program(path, ['simulator', '--listen', `127.0.0.1:${weChat}`, '--app', `${appID}:${appSecret}`]);
   const program = new Program(path, ['serve', '--config', join(dir, 'config.yaml'), '--drain', '0s']);
   await weChatProgram.until('ready', () => answers(`${simulator}/control/`));

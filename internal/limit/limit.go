@@ -1,6 +1,9 @@
 // Package limit holds bounded, concurrency-safe rate limiters. Every table
 // has a size that it never exceeds; what is forgotten under pressure is what
 // has been idle longest among a few candidates.
+//
+// Each node counts by itself, so that no request waits for another node. An
+// [Exchange] tells the counts to the others a moment later.
 package limit
 
 import (
@@ -26,14 +29,27 @@ type Limiter struct {
 	start   time.Time // times are counted from here, by the monotonic clock
 	seed    maphash.Seed
 	perSize int
+	told    atomic.Bool  // somebody asks what other nodes are to be told
+	news    atomic.Int64 // keys in the shards' news
 	shards  [shards]shard
 }
 
 type shard struct {
-	mu sync.Mutex
-	// tat is the theoretical arrival time in nanoseconds since the start: the moment at
-	// which the key will have its whole burst again.
-	tat map[string]int64
+	mu   sync.Mutex
+	keys map[string]usage
+	news []string // keys that other nodes are to be told of
+}
+
+// usage is what one key has used up. Times are nanoseconds since the start.
+type usage struct {
+	// tat is the theoretical arrival time: the moment at which the key will
+	// have its whole burst again.
+	tat int64
+	// crowd is the tat that the key would have if as many nodes as manyNodes
+	// had each let through what this one has.
+	crowd  int64
+	untold uint32 // events that other nodes were not told of
+	queued bool   // in the shard's news
 }
 
 // New returns a limiter that remembers at most maxKeys keys.
@@ -41,7 +57,7 @@ func New(rate Rate, maxKeys int) *Limiter {
 	l := &Limiter{start: time.Now(), seed: maphash.MakeSeed(), perSize: max(1, maxKeys/shards)}
 	l.SetRate(rate)
 	for i := range l.shards {
-		l.shards[i].tat = make(map[string]int64)
+		l.shards[i].keys = make(map[string]usage)
 	}
 	return l
 }
@@ -57,7 +73,9 @@ func (l *Limiter) SetRate(rate Rate) {
 	for i := range l.shards {
 		s := &l.shards[i]
 		s.mu.Lock()
-		clear(s.tat)
+		clear(s.keys)
+		l.news.Add(-int64(len(s.news)))
+		s.news = nil
 		s.mu.Unlock()
 	}
 }
@@ -75,27 +93,40 @@ func (l *Limiter) take(key string, count bool) (bool, time.Duration) {
 	if rate.PerMinute <= 0 {
 		return true, 0
 	}
-	interval := int64(time.Minute) / int64(rate.PerMinute)
-	tolerance := interval * int64(rate.Burst-1)
+	interval, tolerance := rate.interval(), rate.tolerance()
 	now := int64(time.Since(l.start))
 
-	s := &l.shards[maphash.String(l.seed, key)%shards]
+	s := l.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	tat, known := s.tat[key]
-	tat = max(tat, now)
-	if over := tat - tolerance - now; over > 0 {
+	u, known := s.keys[key]
+	if u.tat <= now {
+		u.tat, u.untold = now, 0
+	}
+	if over := u.tat - tolerance - now; over > 0 {
 		return false, time.Duration(over)
 	}
 	if !count {
 		return true, 0
 	}
-	if !known && len(s.tat) >= l.perSize {
+	if !known && len(s.keys) >= l.perSize {
 		s.evict(now)
 	}
-	s.tat[key] = tat + interval
+	u.tat += interval
+	if l.told.Load() {
+		l.note(s, key, &u, now, interval, tolerance)
+	}
+	s.keys[key] = u
 	return true, 0
 }
+
+func (l *Limiter) shard(key string) *shard { return &l.shards[maphash.String(l.seed, key)%shards] }
+
+// interval is the time in nanoseconds in which a key gets one event back.
+func (r *Rate) interval() int64 { return int64(time.Minute) / int64(r.PerMinute) }
+
+// tolerance is how far a key's tat may be ahead for one more event, in nanoseconds.
+func (r *Rate) tolerance() int64 { return r.interval() * int64(r.Burst-1) }
 
 // evict makes room for one key: it drops whatever is idle among a sample, or
 // the least recently busy one of the sample.
@@ -103,71 +134,18 @@ func (s *shard) evict(now int64) {
 	const sample = 16
 	var oldest string
 	oldestTAT, seen, dropped := int64(0), 0, false
-	for key, tat := range s.tat {
-		if tat <= now {
-			delete(s.tat, key)
+	for key, u := range s.keys {
+		if u.tat <= now {
+			delete(s.keys, key)
 			dropped = true
-		} else if seen == 0 || tat < oldestTAT {
-			oldest, oldestTAT = key, tat
+		} else if seen == 0 || u.tat < oldestTAT {
+			oldest, oldestTAT = key, u.tat
 		}
 		if seen++; seen == sample {
 			break
 		}
 	}
 	if !dropped {
-		delete(s.tat, oldest)
+		delete(s.keys, oldest)
 	}
-}
-
-// Recent remembers keys for a while.
-type Recent struct {
-	mu      sync.Mutex
-	keep    time.Duration
-	maxKeys int
-	turned  time.Time
-	// Keys live in the current or the previous generation, so that forgetting
-	// is one assignment.
-	current, previous map[string]struct{}
-}
-
-// NewRecent returns a set that remembers a key for at least keep and at most
-// twice as long, and at most 2×maxKeys keys.
-func NewRecent(keep time.Duration, maxKeys int) *Recent {
-	return &Recent{
-		keep: keep, maxKeys: maxKeys, turned: time.Now(),
-		current: make(map[string]struct{}), previous: make(map[string]struct{}),
-	}
-}
-
-// Add remembers key.
-func (r *Recent) Add(key string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.turn()
-	r.current[key] = struct{}{}
-}
-
-// Has reports whether key is remembered.
-func (r *Recent) Has(key string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.turn()
-	if _, ok := r.current[key]; ok {
-		return true
-	}
-	_, ok := r.previous[key]
-	return ok
-}
-
-func (r *Recent) turn() {
-	now := time.Now()
-	age := now.Sub(r.turned)
-	if age < r.keep && len(r.current) < r.maxKeys {
-		return
-	}
-	if age >= 2*r.keep {
-		r.current = make(map[string]struct{})
-	}
-	r.previous, r.current = r.current, make(map[string]struct{})
-	r.turned = now
 }

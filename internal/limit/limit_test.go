@@ -48,7 +48,7 @@ func TestTableStaysBounded(t *testing.T) {
 	}
 	total := 0
 	for i := range l.shards {
-		total += len(l.shards[i].tat)
+		total += len(l.shards[i].keys)
 	}
 	if total > 640 {
 		t.Fatalf("%d keys are kept, limit 640", total)

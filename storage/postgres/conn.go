@@ -73,10 +73,16 @@ func (s *Store) write(ctx context.Context, fn func(ctx context.Context, c *pgx.C
 	}
 }
 
-// wrote counts a durable commit.
-func (s *Store) wrote() {
+// begun is the key under which the context of a write knows when it began.
+type begun struct{}
+
+// wrote counts a durable commit that a write, whose context it is, made.
+func (s *Store) wrote(ctx context.Context, operations int) {
 	s.commits.Add(1)
-	s.operations.Add(1)
+	s.operations.Add(uint64(operations))
+	if at, ok := ctx.Value(begun{}).(time.Time); ok {
+		s.onCommit(operations, time.Since(at))
+	}
 }
 
 func (s *Store) attempt(ctx context.Context, detach bool, fn func(ctx context.Context, c *pgx.Conn) error) error {
@@ -91,6 +97,9 @@ func (s *Store) attempt(ctx context.Context, detach bool, fn func(ctx context.Co
 	run := ctx
 	if detach {
 		run = context.WithoutCancel(ctx)
+		if s.onCommit != nil {
+			run = context.WithValue(run, begun{}, time.Now())
+		}
 	}
 	run, cancel := context.WithTimeout(run, s.timeout)
 	defer cancel()

@@ -34,12 +34,18 @@ const maxHolds = 8
 // rows that only holders of these locks change. Rows that are new are settled
 // by their unique keys: who comes second begins anew.
 func (s *Store) decide(ctx context.Context, judge judgement) error {
+	return s.decideOn(ctx, &rows{}, judge)
+}
+
+// decideOn is decide for an operation of which it is known that it looks at
+// the keys in expected.
+func (s *Store) decideOn(ctx context.Context, expected *rows, judge judgement) error {
 	var touched []string
 	looked := false
 	return s.write(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		r := &rows{ctx: ctx, store: s, conn: c}
 		if !looked {
-			if err := r.look(); err != nil {
+			if err := r.look(expected); err != nil {
 				return err
 			}
 			if changes, err := r.judge(judge); err != nil || len(changes) == 0 {
@@ -64,7 +70,7 @@ func (s *Store) decide(ctx context.Context, judge judgement) error {
 			if err := r.commit(changes); err != nil {
 				return err
 			}
-			s.wrote()
+			s.wrote(ctx, 1)
 			return nil
 		}
 		return errAgain
@@ -80,7 +86,7 @@ func (s *Store) edit(ctx context.Context, judge func(d *storage.Draft) error) er
 func (s *Store) rehearse(ctx context.Context, judge func(d *storage.Draft) error) error {
 	return s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		r := &rows{ctx: ctx, store: s, conn: c}
-		if err := r.look(); err != nil {
+		if err := r.look(&rows{}); err != nil {
 			return err
 		}
 		return judge(storage.NewDraft(r, s.vault, r.now))
@@ -91,10 +97,11 @@ func (s *Store) rehearse(ctx context.Context, judge func(d *storage.Draft) error
 var errNotHeld = errors.New("storage: another user is touched")
 
 // look begins a transaction that reads one snapshot.
-func (r *rows) look() error {
+func (r *rows) look(expected *rows) error {
 	var b pgx.Batch
 	b.Queue(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`)
 	r.queueClock(&b)
+	r.prefetch(&b, expected)
 	return r.conn.SendBatch(r.ctx, &b).Close()
 }
 
@@ -196,7 +203,7 @@ func (s *Store) changeUser(ctx context.Context, id string, change func(now time.
 		if err != nil {
 			return err
 		}
-		s.wrote()
+		s.wrote(ctx, 1)
 		return nil
 	})
 }

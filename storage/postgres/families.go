@@ -60,7 +60,7 @@ func (s *Store) rotate(ctx context.Context, in storage.Rotation) (res storage.Ro
 		err := c.QueryRow(ctx, s.sql(rotateUsual), [16]byte(in.FamilyID), text(in.ClientID), int64(in.Generation), int64(in.MACKeyID), in.Idle).
 			Scan(row.columns()...)
 		if err == nil {
-			s.wrote()
+			s.wrote(ctx, 1)
 			res.Verdict = storage.RotateOK
 			res.Family, err = row.family()
 			return err
@@ -103,7 +103,7 @@ func (s *Store) judgeRotate(ctx context.Context, c *pgx.Conn, in storage.Rotatio
 	if err != nil {
 		return storage.RotateResult{}, err
 	}
-	s.wrote()
+	s.wrote(ctx, 1)
 	res.Family, err = row.family()
 	res.SuccessorUsed = in.Generation+1 < res.Family.Generation
 	return res, err
@@ -141,6 +141,9 @@ const (
 func (s *Store) CheckAccess(ctx context.Context, in storage.AccessCheck) (storage.AccessResult, error) {
 	if err := s.usable(ctx); err != nil {
 		return storage.AccessResult{}, err
+	}
+	if in.FamilyID.IsZero() {
+		return s.checkAccess(ctx, in)
 	}
 	return s.accesses.do(ctx, in, func() (storage.AccessResult, error) { return s.checkAccess(ctx, in) })
 }
@@ -198,7 +201,7 @@ func (s *Store) RevokeFamily(ctx context.Context, id storage.FamilyID, reason st
 			return errAgain
 		}
 		if err == nil {
-			s.wrote()
+			s.wrote(ctx, 1)
 		}
 		return err
 	})
@@ -270,7 +273,7 @@ func (s *Store) DenyJTI(ctx context.Context, jti string, expires time.Time) erro
 		tag, err := c.Exec(ctx, s.sql(`INSERT INTO denied_jtis AS old (jti, expires_at) SELECT $1, $2::timestamptz WHERE $2 > clock_timestamp()
 			ON CONFLICT (jti) DO UPDATE SET expires_at = excluded.expires_at WHERE old.expires_at < excluded.expires_at`), key[:], expires)
 		if err == nil && tag.RowsAffected() == 1 {
-			s.wrote()
+			s.wrote(ctx, 1)
 		}
 		return err
 	})

@@ -10,11 +10,11 @@ import (
 	"github.com/wxidp/wxidp/storage"
 )
 
-// gcBatch is how many records one commit of RunGC looks at, and maxGCClaims how
-// many claims beside them.
+// gcBatch is how many records one commit of RunGC looks at, and maxGCVolatile how
+// many claims and notices beside them.
 const (
-	gcBatch     = 500
-	maxGCClaims = 1000
+	gcBatch       = 500
+	maxGCVolatile = 1000
 )
 
 // expiring is one table whose records expire.
@@ -57,7 +57,10 @@ var expiringTables = [...]expiring{
 	plain("codes", "id", "look_at"), plain("states", "kind, id", "expires_at"),
 }
 
-var expiredClaims = plain("claims", "id", "expires_at")
+var (
+	expiredClaims  = plain("claims", "id", "expires_at")
+	expiredNotices = plain("notices", "node, round", "expires_at") // of nodes that are no more: others delete their own
+)
 
 // DeleteExpired looks at up to limit records whose time to be looked at has
 // come: at some of every kind of which there are any. It passes over those
@@ -94,12 +97,12 @@ func (s *Store) DeleteExpired(ctx context.Context, limit int) (deleted int, more
 }
 
 // dueTables returns the tables with records to look at, in an order that
-// changes, and drops expired claims, which count for nothing.
+// changes, and drops expired claims and notices, which count for nothing.
 func (s *Store) dueTables(ctx context.Context, c *pgx.Conn) (due []expiring, sessionKeys bool, err error) {
-	query := `SELECT ` + expiredClaims.due + `, EXISTS (SELECT FROM session_keys WHERE look_at <= ` + dbNow + `)`
-	var claims bool
+	query := `SELECT ` + expiredClaims.due + `, ` + expiredNotices.due + `, EXISTS (SELECT FROM session_keys WHERE look_at <= ` + dbNow + `)`
+	var claims, notices bool
 	found := make([]bool, len(expiringTables))
-	to := []any{&claims, &sessionKeys}
+	to := []any{&claims, &notices, &sessionKeys}
 	for i := range expiringTables {
 		query += `, ` + expiringTables[i].due
 		to = append(to, &found[i])
@@ -107,9 +110,15 @@ func (s *Store) dueTables(ctx context.Context, c *pgx.Conn) (due []expiring, ses
 	if err := c.QueryRow(ctx, s.sql(query)).Scan(to...); err != nil {
 		return nil, false, err
 	}
-	if claims {
+	for _, volatile := range []struct {
+		due   bool
+		table expiring
+	}{{claims, expiredClaims}, {notices, expiredNotices}} {
 		var seen, gone int64
-		if err := c.QueryRow(ctx, s.sql(expiredClaims.sweep), maxGCClaims).Scan(&seen, &gone); err != nil {
+		if !volatile.due {
+			continue
+		}
+		if err := c.QueryRow(ctx, s.sql(volatile.table.sweep), maxGCVolatile).Scan(&seen, &gone); err != nil {
 			return nil, false, err
 		}
 	}
@@ -141,7 +150,7 @@ func (s *Store) sweep(ctx context.Context, c *pgx.Conn, due []expiring, limit in
 	}
 	err = c.SendBatch(ctx, &b).Close()
 	if err == nil && changed {
-		s.wrote()
+		s.wrote(ctx, 1)
 	}
 	return deleted, more, err
 }
@@ -193,7 +202,7 @@ func (s *Store) expireSessionKeys(ctx context.Context, c *pgx.Conn, limit int) (
 	if err := c.SendBatch(ctx, &b).Close(); err != nil {
 		return 0, false, err
 	}
-	s.wrote()
+	s.wrote(ctx, 1)
 	return deleted, len(due) == limit, nil
 }
 

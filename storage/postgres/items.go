@@ -33,7 +33,7 @@ func (s *Store) PutIfAbsent(ctx context.Context, kind storage.ItemKind, key, val
 			ON CONFLICT (id) DO UPDATE SET used = false, value = excluded.value, expires_at = excluded.expires_at
 			WHERE old.expires_at <= clock_timestamp()`), id, filled(value), lifetime)
 		if stored = err == nil && tag.RowsAffected() == 1; stored {
-			s.wrote()
+			s.wrote(ctx, 1)
 		}
 		return err
 	})
@@ -57,7 +57,7 @@ func (s *Store) Consume(ctx context.Context, kind storage.ItemKind, key []byte) 
 			UPDATE items i SET used = true, value = '' FROM live WHERE i.id = live.id RETURNING live.value`), id).Scan(&value)
 		if err == nil {
 			verdict = storage.ConsumeOK
-			s.wrote()
+			s.wrote(ctx, 1)
 			return nil
 		}
 		if !errors.Is(err, pgx.ErrNoRows) {
@@ -112,7 +112,7 @@ func (s *Store) SwapRecord(ctx context.Context, name string, version uint64, val
 	err = s.write(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		tag, err := c.Exec(ctx, statement, args...)
 		if swapped = err == nil && tag.RowsAffected() == 1; swapped {
-			s.wrote()
+			s.wrote(ctx, 1)
 		}
 		return err
 	})

@@ -227,7 +227,7 @@ func (s *Store) writeLogouts(ctx context.Context, notices []storage.LogoutNotice
 		}
 		err := c.SendBatch(ctx, &b).Close()
 		if err == nil && changed > 0 {
-			s.wrote()
+			s.wrote(ctx, 1)
 		}
 		return err
 	})

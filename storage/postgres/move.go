@@ -132,7 +132,7 @@ func (s *Store) ImportRows(ctx context.Context, rows []storage.Row) error {
 		}
 		err := c.SendBatch(ctx, &b).Close()
 		if err == nil {
-			s.wrote()
+			s.wrote(ctx, 1)
 		}
 		return err
 	})

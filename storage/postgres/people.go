@@ -164,7 +164,7 @@ func (s *Store) ForgetSessionKeys(ctx context.Context, limit int) (forgotten int
 			return err
 		}
 		if forgotten = int(tag.RowsAffected()); forgotten > 0 {
-			s.wrote()
+			s.wrote(ctx, 1)
 		}
 		return c.QueryRow(ctx, `SELECT EXISTS (SELECT FROM session_keys)`).Scan(&more)
 	})

@@ -148,6 +148,15 @@ func TestRoundTrips(t *testing.T) {
 			}
 			return err
 		}},
+		"first sign-in": {5, func() error {
+			first := in
+			first.WeChatOpenID, first.UnionID, first.Idempotency = "o3", "u3", nil
+			res, err := s.SignIn(t.Context(), first)
+			if err == nil && res.Verdict != storage.SignInOK {
+				err = fmt.Errorf("%+v", res)
+			}
+			return err
+		}},
 		"refresh": {1, func() error {
 			res, err := s.Rotate(t.Context(), storage.Rotation{FamilyID: family.ID, ClientID: testClient, Generation: generation})
 			generation++

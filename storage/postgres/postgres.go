@@ -41,6 +41,10 @@ type Options struct {
 	// Timeout is how long the database may take for one attempt of an
 	// operation; 0: 10 seconds.
 	Timeout time.Duration
+
+	// OnCommit is told of every durable commit: the number of writing
+	// operations in it and how long the database took. It must return at once.
+	OnCommit func(operations int, elapsed time.Duration)
 }
 
 const (
@@ -56,7 +60,9 @@ type Store struct {
 	log     *slog.Logger
 	wait    time.Duration
 	timeout time.Duration
-	clock   func() time.Time // of a test, in the place of the database's; nil: none
+
+	onCommit func(operations int, elapsed time.Duration) // nil: nobody asks
+	clock    func() time.Time                            // of a test, in the place of the database's; nil: none
 
 	closed     atomic.Bool
 	commits    atomic.Uint64
@@ -69,6 +75,7 @@ type Store struct {
 	accesses  together[storage.AccessCheck, storage.AccessResult]
 	rotations together[storage.Rotation, storage.RotateResult]
 	claims    together[claim, bool]
+	signIns   together[*usualSignIn, storage.SignInResult]
 }
 
 // Open connects to the database. It refuses a schema that this program does
@@ -90,7 +97,7 @@ func open(ctx context.Context, opts Options, test hooks) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{log: opts.Logger, wait: opts.Wait, timeout: opts.Timeout, clock: test.clock}
+	s := &Store{log: opts.Logger, wait: opts.Wait, timeout: opts.Timeout, onCommit: opts.OnCommit, clock: test.clock}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -103,6 +110,7 @@ func open(ctx context.Context, opts Options, test hooks) (*Store, error) {
 	s.families.run, s.families.wait, s.families.reads = s.familiesTogether, s.wait, true
 	s.accesses.run, s.accesses.wait, s.accesses.reads = s.accessTogether, s.wait, true
 	s.rotations.run, s.rotations.wait = s.rotateTogether, s.wait
+	s.signIns.run, s.signIns.wait = s.signInTogether, s.wait
 	s.claims.run, s.claims.wait = s.claimTogether, s.wait
 	if test.adjust != nil {
 		test.adjust(config)
@@ -143,6 +151,11 @@ func poolConfig(opts Options) (*pgxpool.Config, error) {
 	case err == nil && explicit.RuntimeParams["pool_max_conns"] == "":
 		config.MaxConns = defaultMaxConns
 	}
+	switch config.ConnConfig.DefaultQueryExecMode {
+	case pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol:
+		// Without the types of the parameters nothing here could be sent.
+		return nil, errExecMode
+	}
 	config.MinConns = min(config.MinConns, config.MaxConns)
 	if _, set := config.ConnConfig.RuntimeParams["application_name"]; !set {
 		config.ConnConfig.RuntimeParams["application_name"] = "wxidp"
@@ -152,6 +165,9 @@ func poolConfig(opts Options) (*pgxpool.Config, error) {
 	}
 	return config, nil
 }
+
+var errExecMode = errors.New("storage database: the DSN says default_query_exec_mode exec or simple_protocol, which do not work here; " +
+	"behind a pooler by transactions that knows no prepared statements use cache_describe")
 
 var errUnreadableDSN = errors.New("storage database: the DSN cannot be read; it is a URL (postgres://user@host/database) or key=value pairs")
 

@@ -55,7 +55,7 @@ func (s *Store) Rewrap(ctx context.Context, after string, limit int) (rewrapped 
 		}
 		err := c.SendBatch(ctx, &b).Close()
 		if err == nil && done > 0 {
-			s.wrote()
+			s.wrote(ctx, 1)
 		}
 		return err
 	})

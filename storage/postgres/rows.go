@@ -30,6 +30,7 @@ type rows struct {
 	sessionKeys map[storage.Digest][]byte
 	logins      map[storage.LoginID][]byte
 	consents    map[string][]byte
+	clients     map[string]storage.ClientState
 }
 
 type ownerKey struct {
@@ -136,13 +137,31 @@ func (r *rows) Logins(userID string, limit int) (logins []storage.LoginRecord, e
 // client returns the state of a client, which is zero where nothing ever
 // happened to it.
 func (r *rows) client(id string) (c storage.ClientState, err error) {
-	var epoch int64
-	err = r.conn.QueryRow(r.ctx, `SELECT epoch, ended_at, ended_reason FROM clients WHERE id = $1`, text(id)).Scan(&epoch, &c.EndedAt, &c.EndedReason)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return storage.ClientState{}, nil
+	if c, ok := r.clients[text(id)]; ok {
+		return c, nil
 	}
-	c.Epoch, c.EndedAt = uint32(epoch), c.EndedAt.UTC()
-	return c, err
+	found, err := r.conn.Query(r.ctx, clientsQuery, []string{text(id)})
+	if err == nil {
+		err = r.scanClients(found, []string{text(id)})
+	}
+	return r.clients[text(id)], err
+}
+
+const clientsQuery = `SELECT id, epoch, ended_at, ended_reason FROM clients WHERE id = ANY($1)`
+
+func (r *rows) scanClients(found pgx.Rows, asked []string) error {
+	var id string
+	var c storage.ClientState
+	var epoch int64
+	for _, id := range asked {
+		remember(&r.clients, id, storage.ClientState{})
+	}
+	_, err := pgx.ForEachRow(found, []any{&id, &epoch, &c.EndedAt, &c.EndedReason}, func() error {
+		c.Epoch, c.EndedAt = uint32(epoch), c.EndedAt.UTC()
+		r.clients[id] = c
+		return nil
+	})
+	return err
 }
 
 // userState returns what judgements need to know of a user, who is touched.
@@ -164,9 +183,13 @@ func (r *rows) exists(sql string, args ...any) (found bool, err error) {
 	return found, err
 }
 
-// prefetch reads what another transaction has seen, in the round trip that
-// gets the locks. What is missing there is missing here as well.
+// prefetch reads, in a round trip that is made anyway, what another transaction
+// has seen or is expected to be looked at.
 func (r *rows) prefetch(b *pgx.Batch, seen *rows) {
+	if len(seen.clients) > 0 {
+		ids := slices.Collect(maps.Keys(seen.clients))
+		b.Queue(clientsQuery, ids).Query(func(found pgx.Rows) error { return r.scanClients(found, ids) })
+	}
 	prefetch(b, &r.identities, seen.identities, `SELECT id, record FROM identities WHERE id = ANY($1)`, digestKeys)
 	prefetch(b, &r.sessionKeys, seen.sessionKeys, `SELECT identity, record FROM session_keys WHERE identity = ANY($1)`, digestKeys)
 	prefetch(b, &r.logins, seen.logins, `SELECT id, record FROM logins WHERE id = ANY($1)`, loginKeys)

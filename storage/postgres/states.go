@@ -26,7 +26,7 @@ func (s *Store) PutState(
 			ON CONFLICT (kind, id) DO UPDATE SET version = 1, value = excluded.value, expires_at = excluded.expires_at
 			WHERE old.expires_at <= clock_timestamp()`), int16(kind), key[:], filled(value), lifetime)
 		if stored = err == nil && tag.RowsAffected() == 1; stored {
-			s.wrote()
+			s.wrote(ctx, 1)
 		}
 		return err
 	})
@@ -57,7 +57,7 @@ func (s *Store) SwapState(
 		tag, err := c.Exec(ctx, s.sql(`UPDATE states SET version = version + 1, value = $4
 			WHERE kind = $1 AND id = $2 AND version = $3 AND expires_at > clock_timestamp()`), int16(kind), key[:], int64(version), filled(value))
 		if swapped = err == nil && tag.RowsAffected() == 1; swapped {
-			s.wrote()
+			s.wrote(ctx, 1)
 		}
 		return err
 	})

@@ -16,9 +16,12 @@ import (
 // slots is how many statements of one kind may be under way before others of
 // the kind wait and become one, and maxTogether how many of them do.
 const (
-	slots       = 2
+	slots       = 4
 	maxTogether = 64
 )
+
+// A statement for many takes its first array from a subquery: the planner then
+// cannot see how long it is, so that a plan fits any length and is made once.
 
 // together turns operations of one kind that come while others are under way
 // into one statement: a busy database then answers many with one round trip
@@ -137,9 +140,11 @@ func (t *together[A, R]) next() []*call[A, R] {
 // writeTogether runs a statement that writes for many. What met another
 // operation had no effect: all of them run alone then.
 func writeTogether[A, R any](ctx context.Context, s *Store, batch []*call[A, R], fn func(ctx context.Context, c *pgx.Conn) (operations int, err error)) error {
-	operations := 0
-	err := s.attempt(ctx, true, func(ctx context.Context, c *pgx.Conn) (err error) {
-		operations, err = fn(ctx, c)
+	err := s.attempt(ctx, true, func(ctx context.Context, c *pgx.Conn) error {
+		operations, err := fn(ctx, c)
+		if err == nil && operations > 0 {
+			s.wrote(ctx, operations)
+		}
 		return err
 	})
 	if conflict(err) || pgconn.SafeToRetry(err) {
@@ -147,10 +152,6 @@ func writeTogether[A, R any](ctx context.Context, s *Store, batch []*call[A, R],
 			c.settled, c.err = false, nil
 		}
 		return nil
-	}
-	if err == nil && operations > 0 {
-		s.commits.Add(1)
-		s.operations.Add(uint64(operations))
 	}
 	return s.explain(ctx, err)
 }

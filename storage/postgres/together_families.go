@@ -25,7 +25,7 @@ func (s *Store) familiesTogether(ctx context.Context, batch []*familyCall) error
 		ids[i] = c.in
 	}
 	return s.read(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		rows, err := conn.Query(ctx, s.sql(familySelect+` WHERE f.id = ANY($1)`), ids)
+		rows, err := conn.Query(ctx, s.sql(familySelect+` JOIN unnest((SELECT $1::uuid[])) AS q(id) ON q.id = f.id`), ids)
 		if err != nil {
 			return err
 		}
@@ -73,7 +73,7 @@ func (s *Store) accessTogether(ctx context.Context, batch []*accessCall) error {
 }
 
 const accessManyQuery = `SELECT q.n, EXISTS (SELECT FROM denied_jtis d WHERE d.jti = q.jti AND d.expires_at > clock_timestamp()), ` +
-	familyColumns + `, ` + partyColumns + ` FROM unnest($1::uuid[], $2::bytea[]) WITH ORDINALITY AS q(id, jti, n)
+	familyColumns + `, ` + partyColumns + ` FROM unnest((SELECT $1::uuid[]), $2::bytea[]) WITH ORDINALITY AS q(id, jti, n)
 	JOIN families f ON f.id = q.id` + familyParties
 
 // rotateMany rotates what rotateUsual does, and nothing that anybody else holds
@@ -81,7 +81,7 @@ const accessManyQuery = `SELECT q.n, EXISTS (SELECT FROM denied_jtis d WHERE d.j
 const rotateMany = `WITH t AS MATERIALIZED (SELECT clock_timestamp() AS now),
 q AS MATERIALIZED (
 	SELECT f.id, q.generation, q.mac_key_id, q.idle
-	FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::interval[]) AS q(id, client_id, generation, mac_key_id, idle)
+	FROM unnest((SELECT $1::uuid[]), $2::text[], $3::bigint[], $4::bigint[], $5::interval[]) AS q(id, client_id, generation, mac_key_id, idle)
 	JOIN families f ON f.id = q.id AND f.client_id = q.client_id AND f.generation = q.generation
 	FOR NO KEY UPDATE OF f SKIP LOCKED
 )
@@ -130,7 +130,7 @@ type claim struct {
 }
 
 const claimMany = `INSERT INTO claims AS old (id, expires_at)
-	SELECT q.id, clock_timestamp() + q.lifetime FROM unnest($1::bytea[], $2::interval[]) AS q(id, lifetime)
+	SELECT q.id, clock_timestamp() + q.lifetime FROM unnest((SELECT $1::bytea[]), $2::interval[]) AS q(id, lifetime)
 	ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE old.expires_at <= clock_timestamp()
 	RETURNING id`
 

@@ -90,7 +90,7 @@ func (s *Store) RevokeClient(ctx context.Context, clientID, reason string) error
 			return cmpErr(nil, "the client's epoch cannot be raised further")
 		}
 		if err == nil {
-			s.wrote()
+			s.wrote(ctx, 1)
 		}
 		return err
 	})
@@ -185,7 +185,7 @@ func (s *Store) owned(ctx context.Context, kind storage.IndexKind, index storage
 func (s *Store) Identities(ctx context.Context, userID string) (out []storage.Identity, err error) {
 	err = s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		r := &rows{ctx: ctx, store: s, conn: c}
-		if err := r.look(); err != nil {
+		if err := r.look(&rows{}); err != nil {
 			return err
 		}
 		data, err := r.UserRow(userID)
