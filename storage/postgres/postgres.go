@@ -131,8 +131,19 @@ func (s *Store) start(ctx context.Context, keyring *seal.Keyring) (err error) {
 	if err := s.checkSchema(ctx); err != nil {
 		return err
 	}
+	s.warnOfLoss(ctx)
 	s.vault, err = storage.OpenVault(ctx, s, keyring)
 	return err
+}
+
+// warnOfLoss says so where the database acknowledges commits that a crash may
+// undo: a revoked sign-in would come back to life.
+func (s *Store) warnOfLoss(ctx context.Context) {
+	var mode string
+	err := s.readRow(ctx, `SELECT coalesce(current_setting('synchronous_commit', true), '')`, nil, &mode)
+	if err == nil && mode == "off" {
+		s.log.Warn("the database acknowledges commits before they are durable: set synchronous_commit to on", "event", "storage.not_durable")
+	}
 }
 
 // poolConfig returns the configuration of the pool. Its errors say nothing of
