@@ -70,7 +70,10 @@ func (m *scaleRun) starts(ctx context.Context) error {
 	for _, how := range []struct {
 		name       string
 		cold, kill bool
-	}{{"after a clean end, nothing in the page cache", true, false}, {"after a clean end", false, true}, {"after kill -9", false, false}} {
+	}{
+		{"after a clean end, nothing in the page cache", true, false}, {"after a clean end", false, true},
+		{"after kill -9", false, true}, {"after kill -9, nothing in the page cache", true, false},
+	} {
 		if how.cold && m.db == nil {
 			if err := forgetPages(filepath.Join(m.o.dir, boltFile)); err != nil {
 				return err
