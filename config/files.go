@@ -117,10 +117,10 @@ func trimNewline(text string) string {
 }
 
 // ReadSecret reads a secret from a file of at most 64 KiB that only its owner
-// can read, or that is root's and that its group can read, too. A newline at
-// its end is cut.
-func ReadSecret(path string) (secret.String, error) {
-	value, state, problem, fix := readSecret(path, false)
+// can read, or that is root's and that its group can read, too; with anyMode
+// others may read it as well. A newline at its end is cut.
+func ReadSecret(path string, anyMode bool) (secret.String, error) {
+	value, state, problem, fix := readSecret(path, anyMode)
 	switch {
 	case problem == "":
 		return value, nil

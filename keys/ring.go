@@ -36,10 +36,10 @@ const (
 const DefaultPollEvery = 5 * time.Second
 
 const (
-	recordName   = "signing-keys"
-	maxAttempts  = 50               // lost swaps and keys to be made, in one change
-	tickTimeout  = 30 * time.Second // one round of maintenance, key generation included
-	longestRetry = 30 * time.Second
+	recordName  = "signing-keys"
+	maxAttempts = 50               // lost swaps and keys to be made, in one change
+	tickTimeout = 30 * time.Second // one round of maintenance, key generation included
+	tellEvery   = 30 * time.Second // while maintenance fails
 )
 
 // Store keeps the ring as one versioned document, so that many nodes can share it.
@@ -172,13 +172,15 @@ func open(ctx context.Context, o Options, newSigner func(string) (crypto.Signer,
 // Run keeps the ring until ctx ends, then returns nil: it takes over what other
 // nodes changed, records which keys are being served, rotates what is due and
 // drops what is dead. Start it once the JWK Set can be fetched: its first round
-// counts every key loaded by Open as served. Failures are logged and retried
-// with backoff, and the keys in force go on.
+// counts every key loaded by Open as served. Failures are logged now and then,
+// and the keys in force go on; the pace stays, so that a revocation on another
+// node counts here as soon as the store is back.
 func (r *Ring) Run(ctx context.Context) error {
 	// PollEvery is a promise to the outside; a fifth of it is left for the
 	// round itself.
 	interval := max(r.pollEvery-r.pollEvery/5, time.Millisecond)
 	delay := time.Duration(0)
+	var told time.Time // when a failure was last logged; zero: all is well
 	for {
 		timer := time.NewTimer(delay)
 		select {
@@ -190,13 +192,14 @@ func (r *Ring) Run(ctx context.Context) error {
 			timer.Stop()
 		}
 		err := r.round(ctx)
+		delay = interval
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err == nil:
-			delay = interval
-		default:
-			delay = min(max(2*delay, interval), max(longestRetry, interval))
+			told = time.Time{}
+		case time.Since(told) >= tellEvery:
+			told = time.Now()
 			r.logger.Error("key maintenance failed; the keys in force go on",
 				"event", "keys.maintenance_failed", "detail", err.Error(), "retry_in", delay.String())
 		}

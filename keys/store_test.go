@@ -243,6 +243,30 @@ func TestStoreFailures(t *testing.T) {
 	})
 }
 
+// TestOutageEnds: however long the store was away, what another node did
+// meanwhile counts here within PollEvery after it is back.
+func TestOutageEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log syncBuffer
+		w := newWorld(t, defaults())
+		w.logTo(&log)
+		w.options.PollEvery = time.Second
+		r := w.open(t)
+		defer run(t, r)()
+		time.Sleep(time.Minute)
+		w.store.fail(errors.New("connection refused"))
+		time.Sleep(time.Hour)
+		if lines := strings.Count(log.String(), `"event":"keys.maintenance_failed"`); lines < 100 || lines > 130 {
+			t.Errorf("%d failures logged in an hour", lines)
+		}
+		w.store.fail(nil)
+		time.Sleep(time.Second)
+		if got := r.Staleness(); got > time.Second {
+			t.Errorf("stale for %s", got)
+		}
+	})
+}
+
 // contended loses every swap to somebody else a number of times.
 type contended struct {
 	memory

@@ -87,6 +87,9 @@ func (p *Provider) verifyAssertion(ctx context.Context, client *Client, form url
 	if err != nil {
 		return err
 	}
+	if claims.mayPrecede(p.restored, time.Now()) {
+		return fail(InvalidClient, msgAssertionRestored).reason("assertion_restored")
+	}
 	if claims.JTI == "" || len(claims.JTI) > maxJTI {
 		return refuse("assertion_jti")
 	}
@@ -121,6 +124,16 @@ func (c *assertionClaims) lifetime(now time.Time) (time.Duration, error) {
 		return 0, fail(InvalidClient, msgClientAuth).reason("assertion_not_yet")
 	}
 	return max(ahead(c.Expires), 0), nil
+}
+
+// mayPrecede reports whether an assertion that is good at now may have been
+// used before restored, when data from a backup were put in service that do not
+// tell. After the longest life of an assertion none can.
+func (c *assertionClaims) mayPrecede(restored, now time.Time) bool {
+	if restored.IsZero() || now.Sub(restored) > maxAssertionLifetime+2*assertionLeeway {
+		return false
+	}
+	return c.IssuedAt == nil || *c.IssuedAt < float64(restored.Unix())
 }
 
 // verifyWith verifies a JWS with the key that its header names, or with the

@@ -66,7 +66,7 @@ func (h *proofGrants) HandleTokenEndpointRequest(ctx context.Context, requester 
 	// The second pass ends the repeat if this one succeeds.
 	defer func() {
 		if err != nil {
-			sess.proof.repeat.end(err)
+			h.p.endRepeat(ctx, sess.proof.repeat, err)
 		}
 	}()
 	if sess.proof.repeat != nil {
@@ -99,7 +99,7 @@ func (h *proofGrants) PopulateTokenEndpointResponse(ctx context.Context, request
 		return fosite.ErrUnknownRequest
 	}
 	sess := requester.GetSession().(*session)
-	defer func() { sess.proof.repeat.end(err) }()
+	defer func() { h.p.endRepeat(ctx, sess.proof.repeat, err) }()
 
 	out, err := h.p.signIn(ctx, sess)
 	if err != nil {

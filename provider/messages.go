@@ -28,6 +28,9 @@ var (
 	msgBusy = Message{
 		"The server did not finish in time. Try again.",
 		"服务器未能及时完成，请稍后重试。"}
+	msgOverloaded = Message{
+		"The server is asked for more than it can do at the moment. Try again after the time in Retry-After.",
+		"服务器当前请求过多，请在 Retry-After 指定的时间后重试。"}
 	msgStorage = Message{
 		"The server cannot reach its data or write to it at the moment. Try again later.",
 		"服务器暂时无法读写数据，请稍后重试。"}
@@ -88,6 +91,9 @@ var (
 	msgAssertionTooLong = Message{
 		"This client assertion lives too long. Let exp be at most one hour ahead.",
 		"该客户端断言的有效期过长，exp 最多为一小时之后。"}
+	msgAssertionRestored = Message{
+		"The server was restored from a backup and cannot tell whether this client assertion was used before. Make a new one, with the time of now as iat.",
+		"服务器刚从备份恢复，无法判断该客户端断言是否已被使用过。请生成新的断言，并以当前时间作为 iat。"}
 	msgParamForeign = Message{
 		"This grant does not take the form parameter {}, or not from this client: a phone_code needs the scope phone or the grant wechat_phone in the client's configuration.",
 		"该 grant_type 或该客户端不接受表单参数 {}：phone_code 需要客户端配置有 scope phone 或授权类型 wechat_phone。"}

@@ -95,6 +95,10 @@ type Options struct {
 	Logger   *slog.Logger
 	Nodes    bool // other nodes may work with the same Store
 
+	// RestoredAt is when data from a backup were put in service, zero where
+	// they never were: what was used before is not all remembered.
+	RestoredAt time.Time
+
 	// ObserveLogout is called once per logout token sent to a client. outcome
 	// is "ok", "refused" or what kept it from arriving. It must not block.
 	ObserveLogout func(outcome string, elapsed time.Duration)
@@ -119,6 +123,7 @@ type Provider struct {
 	qrCodes   QRCodeMaker
 	tickets   *ticketDesk
 	logouts   logouts
+	restored  time.Time // Options.RestoredAt
 	current   atomic.Pointer[snapshot]
 
 	authFailures *limit.Limiter
@@ -168,6 +173,7 @@ func New(opts Options) (*Provider, error) {
 		passwords:    opts.Passwords,
 		custody:      opts.Custody,
 		qrCodes:      opts.QRCodes,
+		restored:     opts.RestoredAt,
 		tickets:      newTicketDesk(),
 		authFailures: limit.New(limit.Rate{}, 1<<16),
 		misses:       limit.New(limit.Rate{}, 1<<12),

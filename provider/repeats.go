@@ -4,13 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"net/url"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/wxidp/wxidp/grants"
 	"github.com/wxidp/wxidp/internal/ascii"
 	"github.com/wxidp/wxidp/storage"
 )
@@ -21,16 +19,11 @@ const (
 	repeatLifetime = time.Minute
 	// maxRepeats bounds the table of requests under way and refused ones.
 	maxRepeats = 1 << 14
-
-	// elsewhereWait is how long a request whose code another node has taken
-	// waits for what became of it there: for as long as a sign-in usually
-	// takes. Only maxElsewhere requests do so at once.
-	elsewhereWait = 5 * time.Second
-	maxElsewhere  = 256
 )
 
 // repeats lets a repeated request wait for the first and share its refusal.
-// Successes are found in the storage, where the sign-in's commit put them.
+// Successes are found in the storage, where the sign-in's commit put them, and
+// so are refusals that another node gave.
 type repeats struct {
 	mu     sync.Mutex
 	byKey  map[storage.Digest]*repeat
@@ -132,17 +125,25 @@ func (r *repeat) end(err error) {
 		return
 	}
 	r.ended = time.Now()
-	if err != nil && !t.mayBeElsewhere(err) {
-		if refusal := AsError(err); refusal.Code != TemporarilyUnavailable && refusal.Code != ServerError {
-			r.refusal = refusal
-		}
-	}
+	r.refusal = t.lasting(err)
 	close(r.done)
 	if r.refusal == nil {
 		t.drop(r)
 		return
 	}
 	t.oldest = append(t.oldest, r)
+}
+
+// lasting returns the refusal that a repetition would meet again; nil for
+// success and for anything temporary.
+func (t *repeats) lasting(err error) *Error {
+	if err == nil || t.mayBeElsewhere(err) {
+		return nil
+	}
+	if refusal := AsError(err); refusal.Code != TemporarilyUnavailable && refusal.Code != ServerError {
+		return refusal
+	}
+	return nil
 }
 
 func (t *repeats) forget(now time.Time) {
@@ -189,40 +190,6 @@ func (p *Provider) earlierOutcome(ctx context.Context, sess *session) (_ *storag
 		return nil, fail(InvalidGrant, msgDPoPOtherKey).reason("dpop_other_key")
 	}
 	return &access.Family, nil
-}
-
-// mayBeElsewhere reports whether a refusal says that another node is perhaps at
-// work on the same request.
-func (t *repeats) mayBeElsewhere(refusal error) bool {
-	r, ok := errors.AsType[*grants.Refusal](refusal)
-	return ok && r.Kind == grants.Replayed && t.elsewhere != nil
-}
-
-// outcomeElsewhere is for a request that met refusal. Where that is because the
-// code was presented before, and not to this node under this key, another node
-// may be at work on the same request: then its outcome is this one's, too.
-func (p *Provider) outcomeElsewhere(ctx context.Context, sess *session, refusal error) (*storage.Family, error) {
-	if sess.proof.repeat == nil || !p.repeats.mayBeElsewhere(refusal) {
-		return nil, refusal
-	}
-	select {
-	case p.repeats.elsewhere <- struct{}{}:
-		defer func() { <-p.repeats.elsewhere }()
-	default:
-		return nil, refusal
-	}
-	deadline := time.Now().Add(elsewhereWait)
-	for pause := 50 * time.Millisecond; time.Now().Before(deadline); pause = min(2*pause, 400*time.Millisecond) {
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		if family, err := p.earlierOutcome(ctx, sess); family != nil || err != nil {
-			return family, err
-		}
-	}
-	return nil, refusal
 }
 
 // formDigest covers every parameter except the client's credentials, of which

@@ -129,7 +129,7 @@ func (p *Provider) Token(ctx context.Context, req Request) (*TokenResponse, erro
 	sess := &session{req: req, snapshot: p.settings(), nonce: form.Get("nonce")}
 	defer func() {
 		if sess.proof != nil { // also where a panic comes through
-			sess.proof.repeat.end(context.Canceled)
+			p.endRepeat(ctx, sess.proof.repeat, context.Canceled)
 		}
 	}()
 	requester, err := p.engine.NewAccessRequest(ctx, req.HTTP, sess)

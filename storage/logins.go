@@ -312,6 +312,8 @@ const (
 	StateTicket StateKind = 2
 	// StateTicketName leads from another name of a ticket to it.
 	StateTicketName StateKind = 3
+	// StateRefusal is the refusal of a request with an Idempotency-Key.
+	StateRefusal StateKind = 4
 )
 
 // State is an expiring document.

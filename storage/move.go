@@ -11,7 +11,7 @@ import (
 )
 
 // MoveRecord is the name of the document that says what a store has to do with
-// a move. It is about the store itself and never moves.
+// a move.
 const MoveRecord = "move"
 
 // ErrMoved means that a store must not be served because of a move: it is the
@@ -129,7 +129,8 @@ func UndoMove(ctx context.Context, records Records) (peer string, done bool, err
 	case state.Role == "":
 		return "", false, ErrNotFound
 	}
-	return state.Peer, state.Done, state.clear(ctx, records)
+	peer, done = state.Peer, state.Done
+	return peer, done, state.clear(ctx, records)
 }
 
 func loadMove(ctx context.Context, records Records) (state moveState, err error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -19,7 +20,7 @@ type Movable interface {
 	// behind the key after (nil: at the first one): up to limit of them, and of
 	// up to about MaxRowBytes. A limit outside 1..MaxRows counts as MaxRows. next
 	// is the key to go on behind; nil at the end. Expired rows that were not yet
-	// deleted are returned, too. MoveRecord is not.
+	// deleted are returned, too; documents of OwnRecords are not.
 	ExportRows(ctx context.Context, kind RowKind, after []byte, limit int) (rows []Row, next []byte, err error)
 
 	// ImportRows stores rows as they are, of any kinds and in any order, with all
@@ -34,9 +35,13 @@ type Movable interface {
 	// done with it.
 	ImportRows(ctx context.Context, rows []Row) error
 
-	// CountRows returns how many rows of a kind there are.
+	// CountRows returns how many rows of a kind ExportRows returns in all.
 	CountRows(ctx context.Context, kind RowKind) (int64, error)
 }
+
+// OwnRecords are the names of documents that are about the store which holds
+// them, and never move.
+func OwnRecords() []string { return []string{MoveRecord} }
 
 // Limits of ExportRows and ImportRows.
 const (
@@ -131,7 +136,7 @@ type RowContent struct {
 // and returns an error that wraps ErrCorrupt and says which row for anything
 // else.
 func (r Row) Decode() (c RowContent, err error) {
-	if len(r.Value) > MaxValueSize+16 {
+	if len(r.Value) > maxRowValue {
 		err = ErrTooLarge
 	} else if err = c.decodeKey(r.Kind, r.Key); err == nil {
 		err = c.decodeValue(r.Kind, r.Value)
@@ -142,15 +147,19 @@ func (r Row) Decode() (c RowContent, err error) {
 	return c, nil
 }
 
-// maxRowName is the longest key that is a text, in bytes.
-const maxRowName = 1024
+// The longest key that is a text, and the longest value, in bytes. A value has
+// a few names beside what MaxValueSize is the limit of.
+const (
+	maxRowName  = 1024
+	maxRowValue = MaxValueSize + 64<<10
+)
 
 func (c *RowContent) decodeKey(kind RowKind, key []byte) error {
 	size := len(Digest{})
 	switch kind {
 	case RowRecord, RowClient, RowUser, RowConsents:
 		c.Name = string(key)
-		if !isText(c.Name) || c.Name == "" || len(c.Name) > maxRowName || kind == RowRecord && c.Name == MoveRecord {
+		if !isText(c.Name) || c.Name == "" || len(c.Name) > maxRowName || kind == RowRecord && slices.Contains(OwnRecords(), c.Name) {
 			return ErrCorrupt
 		}
 		return nil

@@ -155,6 +155,7 @@ type Store interface {
 
 	People
 	Logins
+	Restores
 
 	// Ping reports whether reads work.
 	Ping(ctx context.Context) error

@@ -157,14 +157,16 @@ func (s *Server) serveScanEvents(w http.ResponseWriter, r *http.Request) error {
 	defer cancel()
 	defer context.AfterFunc(s.drained, cancel)()
 	last := ""
+	look := r.Context() // the first look; a browser that was refused it would not ask again
 	for {
-		state, err := s.Provider.ScanState(ctx, req, id, last)
+		state, err := s.Provider.ScanState(look, req, id, last)
 		if err != nil && last == "" {
 			return err
 		}
-		if err != nil || ctx.Err() != nil {
+		if err != nil || look.Err() != nil {
 			return nil // the browser asks again, maybe another node
 		}
+		look = ctx
 		if last == "" {
 			noStore(w)
 			w.Header().Set("Content-Type", "text/event-stream")

@@ -42,7 +42,7 @@ func bubbled(t *testing.T, do func(s *testServer, newBrowser func() *browser), o
 			t.Fatal(err)
 		}
 		s.t = t
-		s.parts, err = build(context.Background(), loaded, slog.New(slog.NewJSONHandler(s.Logs, nil)))
+		s.parts, err = build(context.Background(), loaded, slog.New(slog.NewJSONHandler(s.Logs, nil)), "")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -30,8 +30,11 @@ func backupCommand() *cobra.Command {
 		Long: `Write a copy of the data of the running server as of one moment, readable by its
 owner only. The server goes on meanwhile. The file appears when it is complete.
 
-To restore: stop the server, put the file in the place of the data file, start.
-Keep the master key too, and in another place: without it a backup is of no use.`,
+"wxidp restore FILE" verifies it and puts it in place. Keep the master key too,
+and in another place: without it a backup is of no use.
+
+This is for storage.driver: bolt. A PostgreSQL database is backed up by its own
+means, such as pg_dump.`,
 		Example: `  wxidp backup /backup/wxidp-$(date +%F).db --config /etc/wxidp/config.yaml`,
 		Args:    takes("FILE"),
 	}

@@ -131,7 +131,7 @@ func TestHelp(t *testing.T) {
 	for command, wants := range map[string][]string{
 		"":            {"init", "serve", "dev", "simulator", "check", "keys", "version", "First steps"},
 		"init":        {"--dir", "--issuer", "--appid", "ever overwritten", "copy of the master key"},
-		"serve":       {"--config", "--drain", "SIGHUP", "SIGTERM", "JSON", "WXIDP_CONFIG"},
+		"serve":       {"--config", "--drain", "--after-restore", "SIGHUP", "SIGTERM", "JSON", "WXIDP_CONFIG"},
 		"dev":         {"--dir", "--listen", "--simulator-listen", "config.yaml"},
 		"simulator":   {"--app", "--listen", "/control/", "loopback"},
 		"check":       {"--config", "exit code is 1"},
@@ -142,6 +142,8 @@ func TestHelp(t *testing.T) {
 		"keys rewrap": {"master key", "restart"},
 		"health":      {"--admin", "--live", "--socket", "exit code", "WXIDP_ADMIN_LISTEN"},
 		"version":     {"version"},
+		"restore":     {"--verify", "--force", "--mark", "--after-restore=revoke-all", "--after-restore=accept", "pg_restore", "kept beside"},
+		"backup":      {"wxidp restore", "pg_dump", "master key"},
 	} {
 		code, out, errs := runCLI(t, append(strings.Fields(command), "--help")...)
 		if code != 0 || errs != "" {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/wxidp/wxidp/storage"
 	"github.com/wxidp/wxidp/web"
 )
 
@@ -46,6 +47,10 @@ func TestBackupAndRestore(t *testing.T) {
 	if err := os.Rename(path, filepath.Join(s.Dir, "data", "wxidp.db")); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.startErr(); err == nil || !strings.Contains(err.Error(), "--after-restore=revoke-all") {
+		t.Fatalf("a backup that was moved into the place of the data: %v", err)
+	}
+	s.afterRestore = storage.RestoreAccept
 	s.start()
 	signedIn(s, "before the first backup", before)
 	signedIn(s, "before the second backup", after)

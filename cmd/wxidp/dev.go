@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/wxidp/wxidp/config"
+	"github.com/wxidp/wxidp/storage"
 	"github.com/wxidp/wxidp/wechat/simulator"
 )
 
@@ -50,9 +51,14 @@ start afresh; edit the config.yaml in it while this runs.`,
 	dir := cmd.Flags().String("dir", "wxidp-dev", "`folder` for configuration and data")
 	address := cmd.Flags().String("listen", "127.0.0.1:8080", "`host:port` of the server")
 	admin := cmd.Flags().String("admin-listen", "127.0.0.1:8081", "`host:port` of metrics and admin API")
+	afterRestore := cmd.Flags().String("after-restore", "", afterRestoreUsage)
 	simulated := cmd.Flags().String("simulator-listen", "127.0.0.1:8090", "`host:port` of the WeChat simulator")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		harden()
+		choice, err := checkAfterRestore(*afterRestore)
+		if err != nil {
+			return err
+		}
 		if err := prepareDev(*dir); err != nil {
 			return err
 		}
@@ -78,7 +84,7 @@ start afresh; edit the config.yaml in it while this runs.`,
 		case err := <-done:
 			return err
 		case weChat := <-ready:
-			err := serveDev(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), *dir, *address, *admin, weChat)
+			err := serveDev(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), *dir, *address, *admin, weChat, choice)
 			endSimulator()
 			return errors.Join(err, <-done)
 		}
@@ -110,7 +116,7 @@ func prepareDev(dir string) error {
 
 // serveDev serves the configuration in dir, at the addresses given: the
 // environment of this run says what the file leaves to the command line.
-func serveDev(ctx context.Context, out, logs io.Writer, dir, address, admin, weChat string) error {
+func serveDev(ctx context.Context, out, logs io.Writer, dir, address, admin, weChat string, afterRestore storage.RestoreChoice) error {
 	env := slices.DeleteFunc(os.Environ(), func(entry string) bool { return strings.HasPrefix(entry, "WXIDP_") })
 	env = append(env,
 		"WXIDP_ISSUER=http://"+address,
@@ -126,6 +132,8 @@ func serveDev(ctx context.Context, out, logs io.Writer, dir, address, admin, weC
 	return serve(ctx, loaded, serveOptions{
 		logger: slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: level})),
 		level:  level,
+
+		afterRestore: afterRestore,
 		ready: func(*parts) {
 			printWelcome(out, dir, loaded.Config.Issuer, admin, weChat)
 		},

@@ -20,6 +20,7 @@ import (
 
 	"github.com/wxidp/wxidp/config"
 	"github.com/wxidp/wxidp/internal/seal"
+	"github.com/wxidp/wxidp/storage"
 	"github.com/wxidp/wxidp/wechat/simulator"
 )
 
@@ -103,6 +104,8 @@ type testServer struct {
 	Logs   *logBuffer
 	parts  *parts
 	stop   func()
+
+	afterRestore storage.RestoreChoice // of the next start
 }
 
 // serverOption changes a test server before it starts.
@@ -184,6 +187,8 @@ func (s *testServer) start() {
 			logger: slog.New(slog.NewJSONHandler(s.Logs, &slog.HandlerOptions{Level: level})),
 			level:  level,
 			ready:  func(p *parts) { ready <- p },
+
+			afterRestore: s.afterRestore,
 		})
 	}()
 	s.stop = sync.OnceFunc(func() {

@@ -17,9 +17,9 @@ import (
 func migrateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate",
-		Short: "Bring a PostgreSQL database to the schema that this program works with",
-		Long: `Manage the schema of the database of storage.driver: postgres. The data file of
-the driver bolt needs none of this.
+		Short: "Manage the schema of a PostgreSQL database, and move data to it or from it",
+		Long: `Manage the schema of the database of storage.driver: postgres, which the data
+file of the driver bolt has not; and move everything from one to the other.
 
 serve refuses a database whose schema it does not know, so run
 "wxidp migrate up" before the first start and with each upgrade. Where several
@@ -30,7 +30,7 @@ schema can belong to another one.`,
 		Args: cobra.NoArgs, // with RunE, so that a misspelt command is an error
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(migrateUpCommand(), migrateStatusCommand())
+	cmd.AddCommand(migrateUpCommand(), migrateStatusCommand(), migrateDataCommand())
 	return cmd
 }
 
@@ -114,7 +114,7 @@ func databaseFlags(flags *pflag.FlagSet) func() (secret.String, error) {
 	dsnFile := flags.String("dsn-file", "", "`file` that holds the DSN; the configuration is not read then, which has every other secret, too")
 	return func() (secret.String, error) {
 		if *dsnFile != "" {
-			return config.ReadSecret(*dsnFile)
+			return config.ReadSecret(*dsnFile, false)
 		}
 		loaded, err := config.Load(*path, os.Environ())
 		if err != nil {

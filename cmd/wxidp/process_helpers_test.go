@@ -317,6 +317,8 @@ func (s *testServer) startErr() error {
 		logger: slog.New(slog.NewJSONHandler(s.Logs, &slog.HandlerOptions{Level: level})),
 		level:  level,
 		ready:  func(*parts) { cancel() }, // it ends, and serve returns nil
+
+		afterRestore: s.afterRestore,
 	})
 }
 

@@ -34,13 +34,16 @@ First steps:
 With a running server:
   wxidp users import FILE         move in with the users you have
   wxidp users show WHO            look at a user
-  wxidp backup FILE               copy the data while the server goes on`,
+  wxidp backup FILE               copy the data while the server goes on
+
+Without one:
+  wxidp restore FILE              verify a backup and put it in place`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.AddCommand(initCommand(), serveCommand(), devCommand(), simulatorCommand(),
 		checkCommand(), keysCommand(), usersCommand(), sessionsCommand(),
-		compactCommand(), backupCommand(), healthCommand(), migrateCommand(), versionCommand())
+		compactCommand(), backupCommand(), restoreCommand(), healthCommand(), migrateCommand(), versionCommand())
 	return root
 }
 

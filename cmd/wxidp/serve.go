@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/wxidp/wxidp/config"
+	"github.com/wxidp/wxidp/storage"
 	"github.com/wxidp/wxidp/web"
 )
 
@@ -39,18 +40,30 @@ func serveCommand() *cobra.Command {
 		Long: `Serve until SIGTERM or SIGINT; a second signal ends at once. Standard output
 carries one JSON object per event. A saved change of the configuration is taken
 within two seconds, or at once on SIGHUP; a faulty one is refused and logged
-while the last good one goes on.`,
+while the last good one goes on.
+
+Data that were restored from a backup are not served before you have said what
+is to become of the sign-ins in them, of which some may have been ended since:
+--after-restore=revoke-all ends all of them, accept lets them go on. It is done
+once, before the first request; say it at one start only.`,
 		Args: takes(),
 	}
 	path := configFlag(cmd.Flags())
 	drain := cmd.Flags().Duration("drain", 5*time.Second, "how long /readyz fails before the listeners close")
+	afterRestore := cmd.Flags().String("after-restore", "", afterRestoreUsage)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		harden()
+		choice, err := checkAfterRestore(*afterRestore)
+		if err != nil {
+			return err
+		}
 		level := new(slog.LevelVar)
 		logger := slog.New(slog.NewJSONHandler(cmd.OutOrStdout(), &slog.HandlerOptions{Level: level}))
 		loaded, err := config.Load(*path, os.Environ())
 		if err == nil {
-			err = serve(cmd.Context(), loaded, serveOptions{logger: logger, level: level, drain: *drain, manager: findServiceManager()})
+			err = serve(cmd.Context(), loaded, serveOptions{
+				logger: logger, level: level, drain: *drain, manager: findServiceManager(), afterRestore: choice,
+			})
 		}
 		if err != nil {
 			logFailure(logger, err)
@@ -67,6 +80,10 @@ type loggedError struct{ error }
 // logFailure logs why the server does not run, each fault of a configuration
 // in a line of its own.
 func logFailure(logger *slog.Logger, err error) {
+	if _, ok := errors.AsType[*undecidedError](err); ok {
+		logger.Error("restored data are not served without a choice", "event", "restore.undecided", "detail", err.Error())
+		return
+	}
 	faults, ok := errors.AsType[config.Faults](err)
 	if !ok {
 		logger.Error("the server failed", "event", "server.failed", "detail", err.Error())
@@ -84,7 +101,8 @@ type serveOptions struct {
 	drain  time.Duration
 	ready  func(*parts) // called once all listeners are open; may be nil
 
-	manager serviceManager // is told when the server is ready, reloads and ends
+	manager      serviceManager        // is told when the server is ready, reloads and ends
+	afterRestore storage.RestoreChoice // "": none was made
 }
 
 // tell logs why the service manager could not be told something.
@@ -114,7 +132,7 @@ func serve(ctx context.Context, loaded *config.Loaded, opts serveOptions) error 
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 
-	parts, err := build(ctx, loaded, opts.logger)
+	parts, err := build(ctx, loaded, opts.logger, opts.afterRestore)
 	if err != nil {
 		return err
 	}

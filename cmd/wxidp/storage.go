@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -25,8 +26,20 @@ type engine interface {
 	Copied() int64
 }
 
-// openStore opens the engine that the configuration names.
+// openStore opens the engine that the configuration names, unless a move of the
+// data keeps it from being served.
 func openStore(ctx context.Context, c *config.Config, keyring *seal.Keyring, metrics *web.Metrics, log *slog.Logger) (engine, error) {
+	store, err := openEngine(ctx, c, keyring, metrics, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := storage.MoveUnfinished(ctx, store); err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return store, nil
+}
+
+func openEngine(ctx context.Context, c *config.Config, keyring *seal.Keyring, metrics *web.Metrics, log *slog.Logger) (engine, error) {
 	if c.Storage.Driver == config.DriverPostgres {
 		return postgres.Open(ctx, postgres.Options{DSN: c.Storage.Postgres.DSN, Keyring: keyring, Logger: log, OnCommit: metrics.Commit})
 	}

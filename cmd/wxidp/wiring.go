@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/wxidp/wxidp/accounts"
 	"github.com/wxidp/wxidp/config"
@@ -13,6 +14,7 @@ import (
 	"github.com/wxidp/wxidp/internal/seal"
 	"github.com/wxidp/wxidp/keys"
 	"github.com/wxidp/wxidp/provider"
+	"github.com/wxidp/wxidp/storage"
 	"github.com/wxidp/wxidp/web"
 	"github.com/wxidp/wxidp/wechat"
 )
@@ -36,16 +38,18 @@ type parts struct {
 	events    *accounts.Events
 	web       *web.Server
 	config    atomic.Pointer[config.Config] // in force
+
+	restoredAt time.Time // when data from a backup were last settled; zero: never
 }
 
 // build wires the server for a checked configuration.
-func build(ctx context.Context, loaded *config.Loaded, logger *slog.Logger) (_ *parts, err error) {
+func build(ctx context.Context, loaded *config.Loaded, logger *slog.Logger, afterRestore storage.RestoreChoice) (_ *parts, err error) {
 	c := loaded.Config
 	p := &parts{log: logger}
 	p.config.Store(c)
 	p.metrics = web.NewMetrics([]string{grants.TypeWeChatJSCode, grants.TypeWeChatPhone, provider.GrantRefreshToken,
 		provider.GrantAuthorizationCode, provider.GrantDeviceCode, provider.GrantClientCredentials})
-	if err := p.openData(ctx, loaded); err != nil {
+	if err := p.openData(ctx, loaded, afterRestore); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -62,8 +66,9 @@ func build(ctx context.Context, loaded *config.Loaded, logger *slog.Logger) (_ *
 	return p, nil
 }
 
-// openData opens the store and the signing keys in it.
-func (p *parts) openData(ctx context.Context, loaded *config.Loaded) error {
+// openData opens the store and the signing keys in it. Restored data are
+// settled before anything else looks at them.
+func (p *parts) openData(ctx context.Context, loaded *config.Loaded, afterRestore storage.RestoreChoice) error {
 	c := loaded.Config
 	masterKeys, err := loaded.MasterKeys()
 	if err != nil {
@@ -74,6 +79,10 @@ func (p *parts) openData(ctx context.Context, loaded *config.Loaded) error {
 		return err
 	}
 	if p.store, err = openStore(ctx, c, keyring, p.metrics, p.log); err != nil {
+		return err
+	}
+	if p.restoredAt, err = settleRestored(ctx, p.store, afterRestore, c, p.log); err != nil {
+		_ = p.store.Close() // the first error is the one to tell
 		return err
 	}
 	p.keys, err = keys.Open(ctx, keys.Options{
@@ -159,6 +168,7 @@ func (p *parts) makeProvider(c *config.Config) (err error) {
 		Logger:    p.log,
 		Nodes:     p.exchange != nil,
 
+		RestoredAt:    p.restoredAt,
 		ObserveLogout: p.metrics.LogoutSent,
 	})
 	return err

@@ -26,10 +26,15 @@ const (
 	envChild = "WXIDP_TEST_CHILD"
 	envPath  = "WXIDP_TEST_PATH"
 	envKey   = "WXIDP_TEST_KEY"
+
+	envBackup = "WXIDP_TEST_BACKUP" // of the child that restores
 )
 
 func TestMain(m *testing.M) {
 	children := map[string]func(s *Store) error{"write": writeUntilKilled, "compact": compactUntilKilled, "full": fillToTheLimit}
+	if os.Getenv(envChild) == "restore" {
+		restoreUntilKilled()
+	}
 	run, ok := children[os.Getenv(envChild)]
 	if !ok {
 		os.Exit(m.Run())

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -44,57 +43,10 @@ func (s *Store) Compact(ctx context.Context) error {
 	return errors.Join(err, c.discard())
 }
 
-// Backup writes a compacted copy of the current state to w: a file that Open
-// takes, with the same master key. A slow w holds up nothing.
-func (s *Store) Backup(ctx context.Context, w io.Writer) error {
-	file, size, err := s.backupFile(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = file.Close() }() // was only read
-	for left := size; left > 0; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := io.CopyN(w, file, min(left, 1<<20))
-		if err != nil {
-			return fmt.Errorf("%w: write the backup: %w", storage.ErrUnavailable, err)
-		}
-		left -= n
-	}
-	return nil
-}
-
 // Copied returns how many bytes of keys and values the Compact or Backup that
 // is under way has copied so far, or the last one copied in all. The file is
 // larger than that by its pages' overhead.
 func (s *Store) Copied() int64 { return s.copied.Load() }
-
-// backupFile returns a copy of the data file that has no name any more, and
-// how many bytes of it count.
-func (s *Store) backupFile(ctx context.Context) (file *os.File, size int64, err error) {
-	s.maintenance.Lock()
-	defer s.maintenance.Unlock()
-	c, err := s.startCopy(ctx)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer func() { err = errors.Join(err, c.discard()) }()
-	if err := s.committer.between(c.finish); err != nil {
-		return nil, 0, err
-	}
-	err = c.db.View(func(tx *bbolt.Tx) error {
-		size = tx.Size()
-		return nil
-	})
-	if err == nil {
-		file, err = os.Open(c.path)
-	}
-	if err != nil {
-		return nil, 0, fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
-	}
-	return file, size, nil
-}
 
 // Limits of what a copy does in one go.
 const (
@@ -115,6 +67,7 @@ type fileCopy struct {
 	path  string
 	db    *bbolt.DB
 	file  *os.File
+	mark  bool // say in it that it is a backup
 	done  bool // became the store's own file
 }
 
@@ -301,6 +254,11 @@ func (c *fileCopy) finish() error {
 	c.store.committer.changed = nil
 	if err := c.copyNamed(context.Background(), rows); err != nil {
 		return err
+	}
+	if c.mark {
+		if err := c.markBackup(); err != nil {
+			return err
+		}
 	}
 	c.db.NoSync = false
 	return c.sync()

@@ -100,7 +100,13 @@ func TestBackupIsComplete(t *testing.T) {
 	_, err := s.SignIn(t.Context(), signInRequest("after"))
 	must(t, err)
 	restored := openStore(t, Options{Path: path, Keyring: ring})
-	if got := dumpRows(t, restored); !reflect.DeepEqual(got, rows) {
+	got := dumpRows(t, restored)
+	mark, _, err := storage.ReadRestored(t.Context(), restored)
+	if err != nil || mark.State != storage.RestorePending || time.Since(mark.TakenAt) > time.Minute || !mark.Summed {
+		t.Errorf("the backup says %+v, %v", mark, err)
+	}
+	delete(got[string(bucketRecords)], storage.RestoredRecord)
+	if !reflect.DeepEqual(got, rows) {
 		t.Errorf("buckets %v differ", changedBuckets(rows, got))
 	}
 	if entries, err := os.ReadDir(filepath.Dir(s.path)); err != nil || len(entries) != 1 {

@@ -11,7 +11,10 @@ import (
 )
 
 // guard keeps the file and its folder to their owner.
-type guard struct{ insecure bool }
+type guard struct {
+	insecure bool
+	anyOwner bool // who that is does not matter: root acts for them
+}
 
 // makeFolder checks the folder, or makes it with mode 0700.
 func (g guard) makeFolder(path string) error {
@@ -76,7 +79,7 @@ func (g guard) private(what string, info fs.FileInfo, mode string) error {
 	if perm := info.Mode().Perm(); perm&0o077 != 0 {
 		return fmt.Errorf("%s is open to others (mode %04o); run chmod %s on it", what, perm, mode)
 	}
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != os.Geteuid() {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && !g.anyOwner && int(stat.Uid) != os.Geteuid() {
 		return fmt.Errorf("%s belongs to user %d and this process runs as user %d; run chown on it", what, stat.Uid, os.Geteuid())
 	}
 	return nil
@@ -113,6 +116,26 @@ func (g guard) open(path string, flag int, mode os.FileMode) (*os.File, error) {
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
+}
+
+// actingFor returns the guard of a process that prepares the file for whoever
+// owns the folder: root may.
+func (g guard) actingFor() guard {
+	g.anyOwner = os.Geteuid() == 0
+	return g
+}
+
+// giveTo gives a file that root made to the owner of the folder.
+func giveTo(file *os.File, folder string) error {
+	info, err := os.Stat(folder)
+	if err != nil || os.Geteuid() != 0 {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	return file.Chown(int(stat.Uid), int(stat.Gid))
 }
 
 // syncFolder makes a new file's name durable.

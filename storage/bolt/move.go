@@ -59,7 +59,7 @@ func (s *Store) ExportRows(ctx context.Context, kind storage.RowKind, after []by
 	if limit < 1 || limit > storage.MaxRows {
 		limit = storage.MaxRows
 	}
-	full := false
+	full, own := false, storage.OwnRecords()
 	err = s.read(ctx, func(tx txn) error {
 		size := 0
 		for _, part := range movedParts(kind) {
@@ -77,7 +77,7 @@ func (s *Store) ExportRows(ctx context.Context, kind storage.RowKind, after []by
 				key, value = cursor.Next()
 			}
 			for ; key != nil; key, value = cursor.Next() {
-				if kind == storage.RowRecord && string(key) == storage.MoveRecord {
+				if kind == storage.RowRecord && slices.Contains(own, string(key)) {
 					continue
 				}
 				if full = len(rows) == limit || size >= storage.MaxRowBytes; full {
@@ -106,8 +106,10 @@ func (s *Store) CountRows(ctx context.Context, kind storage.RowKind) (n int64, e
 		for _, part := range movedParts(kind) {
 			n += int64(tx.Bucket(part.bucket).Stats().KeyN)
 		}
-		if kind == storage.RowRecord && tx.Bucket(bucketRecords).Get([]byte(storage.MoveRecord)) != nil {
-			n--
+		for _, name := range storage.OwnRecords() {
+			if kind == storage.RowRecord && tx.Bucket(bucketRecords).Get([]byte(name)) != nil {
+				n--
+			}
 		}
 		return nil
 	})

@@ -202,23 +202,13 @@ func explain(err error) error {
 // prepare makes the buckets of a new file and checks the format of an old one.
 func prepare(db *bbolt.DB) error {
 	missing := false
-	err := db.View(func(tx *bbolt.Tx) error {
-		meta := tx.Bucket(bucketMeta)
-		if meta == nil {
-			name, _ := tx.Cursor().First()
-			if name != nil {
-				return errors.New("this is a bbolt file of another program")
-			}
-			missing = true
+	err := db.View(func(tx *bbolt.Tx) (err error) {
+		if name, _ := tx.Cursor().First(); name == nil {
+			missing = true // a new file
 			return nil
 		}
-		if format := meta.Get(keyFormat); string(format) != formatVersion {
-			return fmt.Errorf("the file has format %q and this program knows %q", format, formatVersion)
-		}
-		for _, name := range buckets {
-			missing = missing || tx.Bucket(name) == nil
-		}
-		return nil
+		missing, err = checkFormat(tx)
+		return err
 	})
 	if err != nil || !missing {
 		return err
@@ -231,4 +221,20 @@ func prepare(db *bbolt.DB) error {
 		}
 		return tx.Bucket(bucketMeta).Put(keyFormat, []byte(formatVersion))
 	})
+}
+
+// checkFormat refuses what this program did not write, or a newer one did, and
+// reports whether buckets are missing.
+func checkFormat(tx *bbolt.Tx) (missing bool, err error) {
+	meta := tx.Bucket(bucketMeta)
+	if meta == nil {
+		return false, errors.New("this is a bbolt file of another program")
+	}
+	if format := meta.Get(keyFormat); string(format) != formatVersion {
+		return false, fmt.Errorf("the file has format %q and this program knows %q", format, formatVersion)
+	}
+	for _, name := range buckets {
+		missing = missing || tx.Bucket(name) == nil
+	}
+	return missing, nil
 }

@@ -122,7 +122,7 @@ func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	case s.closed.Load():
 		return nil, storage.ErrClosed
 	case wait.Err() != nil:
-		return nil, fmt.Errorf("%w: no connection to the database became free", storage.ErrUnavailable)
+		return nil, fmt.Errorf("%w: no connection to the database became free within %v, nor could one be made", storage.ErrUnavailable, s.wait)
 	}
 	return nil, err
 }

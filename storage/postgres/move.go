@@ -43,7 +43,8 @@ func (s *Store) ExportRows(ctx context.Context, kind storage.RowKind, after []by
 	if len(after) > 0 {
 		start = table.key.of(after)
 	}
-	sql, args := table.page(start, limit+1)
+	own := storage.OwnRecords()
+	sql, args := table.page(start, limit+1+len(own))
 	err = s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		rows, next = nil, nil
 		found, err := c.Query(ctx, sql, args...)
@@ -61,7 +62,7 @@ func (s *Store) ExportRows(ctx context.Context, kind storage.RowKind, after []by
 			if err != nil {
 				return err
 			}
-			if kind == storage.RowRecord && string(row.Key) == storage.MoveRecord {
+			if kind == storage.RowRecord && slices.Contains(own, string(row.Key)) {
 				continue
 			}
 			rows = append(rows, row)
@@ -110,7 +111,7 @@ func (s *Store) CountRows(ctx context.Context, kind storage.RowKind) (n int64, e
 	}
 	sql, args := `SELECT count(*) FROM `+table.name, []any(nil)
 	if kind == storage.RowRecord {
-		sql, args = sql+` WHERE name <> $1`, []any{storage.MoveRecord}
+		sql, args = sql+` WHERE name <> ALL($1)`, []any{storage.OwnRecords()}
 	}
 	err = s.readRow(ctx, sql, args, &n)
 	return n, err
@@ -146,8 +147,10 @@ func importStatements(rows []storage.Row) (list []statement, err error) {
 		key  string
 	}
 	place := make(map[name]int, len(rows))
+	count := map[storage.RowKind]int{}
 	for i, row := range rows {
 		place[name{row.Kind, string(row.Key)}] = i
+		count[row.Kind]++
 	}
 	columns := map[storage.RowKind][][]any{}
 	for i, row := range rows {
@@ -168,6 +171,9 @@ func importStatements(rows []storage.Row) (list []statement, err error) {
 		to := columns[row.Kind]
 		if to == nil {
 			to = make([][]any, len(values))
+			for i := range to {
+				to[i] = make([]any, 0, count[row.Kind])
+			}
 			columns[row.Kind] = to
 		}
 		for at, value := range values {

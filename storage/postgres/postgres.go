@@ -10,6 +10,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,6 +33,10 @@ type Options struct {
 	DSN     secret.String // a URL or key=value pairs, as libpq and pgx read them
 	Keyring *seal.Keyring // the master keys
 	Logger  *slog.Logger  // nil: silent
+
+	// Moving says that rows are moved and nothing is served: Alone does not take
+	// the store for a server.
+	Moving bool
 
 	// MaxConns is the size of the connection pool; 0: what the DSN says with
 	// pool_max_conns, or else 16.
@@ -58,6 +63,7 @@ type Store struct {
 	pool    *pgxpool.Pool
 	vault   *storage.Vault
 	log     *slog.Logger
+	serving string // how servers call themselves in this database
 	wait    time.Duration
 	timeout time.Duration
 
@@ -80,7 +86,7 @@ type Store struct {
 
 // Open connects to the database. It refuses a schema that this program does
 // not know and data that was sealed under a master key that is not in the
-// keyring, and changes nothing then.
+// keyring. Data that came here with a dump it marks as restored.
 func Open(ctx context.Context, opts Options) (*Store, error) { return open(ctx, opts, hooks{}) }
 
 // hooks are what tests put in the place of something.
@@ -97,7 +103,11 @@ func open(ctx context.Context, opts Options, test hooks) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{log: opts.Logger, wait: opts.Wait, timeout: opts.Timeout, onCommit: opts.OnCommit, clock: test.clock}
+	serving := config.ConnConfig.RuntimeParams[applicationName]
+	if opts.Moving {
+		config.ConnConfig.RuntimeParams[applicationName] = movingApplication + rand.Text()[:8]
+	}
+	s := &Store{serving: serving, log: opts.Logger, wait: opts.Wait, timeout: opts.Timeout, onCommit: opts.OnCommit, clock: test.clock}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -132,8 +142,10 @@ func (s *Store) start(ctx context.Context, keyring *seal.Keyring) (err error) {
 		return err
 	}
 	s.warnOfLoss(ctx)
-	s.vault, err = storage.OpenVault(ctx, s, keyring)
-	return err
+	if s.vault, err = storage.OpenVault(ctx, s, keyring); err != nil {
+		return err
+	}
+	return s.checkHome(ctx)
 }
 
 // warnOfLoss says so where the database acknowledges commits that a crash may
@@ -168,8 +180,8 @@ func poolConfig(opts Options) (*pgxpool.Config, error) {
 		return nil, errExecMode
 	}
 	config.MinConns = min(config.MinConns, config.MaxConns)
-	if _, set := config.ConnConfig.RuntimeParams["application_name"]; !set {
-		config.ConnConfig.RuntimeParams["application_name"] = "wxidp"
+	if _, set := config.ConnConfig.RuntimeParams[applicationName]; !set {
+		config.ConnConfig.RuntimeParams[applicationName] = "wxidp"
 	}
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = 5 * time.Second

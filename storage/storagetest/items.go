@@ -246,6 +246,7 @@ func (s *suite) calls(ctx context.Context, f storage.Family) map[string]func() e
 		"Release":         func() error { return st.Release(ctx, digest("k")) },
 		"DeleteExpired":   func() error { _, _, err := st.DeleteExpired(ctx, 1); return err },
 		"Rewrap":          func() error { _, _, err := st.Rewrap(ctx, "", 1); return err },
+		"EndRestored":     func() error { _, err := st.EndRestored(ctx, storage.RestoreStep{}); return err },
 		"Ping":            func() error { return st.Ping(ctx) },
 
 		"StartLogin": func() error {

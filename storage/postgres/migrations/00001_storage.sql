@@ -97,6 +97,13 @@ CREATE TABLE records (
     value   bytea NOT NULL
 );
 
+-- Which database the data were last opened in. A dump brings the row along.
+CREATE TABLE home (
+    one         boolean PRIMARY KEY DEFAULT true CHECK (one),
+    system_id   text NOT NULL, -- of the cluster; empty: not to be had
+    database_id text NOT NULL
+);
+
 CREATE TABLE logins (
     id              uuid PRIMARY KEY,
     user_id         text COLLATE "C" NOT NULL,
@@ -154,4 +161,4 @@ CREATE INDEX claims_expires_at ON claims (expires_at);
 -- +goose Down
 
 DROP TABLE users, identities, owners, session_keys, clients, families, denied_jtis, idempotency, items, records,
-    logins, codes, consents, states, logouts, claims;
+    home, logins, codes, consents, states, logouts, claims;

@@ -27,6 +27,8 @@ type Cluster struct {
 	dir     string
 	keeps   bool   // the folder, when it is stopped
 	missing string // why there is none; "": there is
+	command []string
+	owner   *syscall.Credential // who runs it; nil: whoever runs the test
 	process *os.Process
 	ended   chan struct{} // closed when the process has ended
 
@@ -90,7 +92,7 @@ func StartKept(dir string, settings []string, prepare func(ctx context.Context, 
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return nil, err
 	}
-	c := &Cluster{dir: dir, keeps: true, ended: make(chan struct{})}
+	c := &Cluster{dir: dir, keeps: true}
 	if err := c.start(initdb, settings, prepare); err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
@@ -102,7 +104,7 @@ func launch(initdb, base string, settings []string, prepare func(ctx context.Con
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{dir: dir, ended: make(chan struct{})}
+	c := &Cluster{dir: dir}
 	if err := c.start(initdb, settings, prepare); err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
@@ -122,8 +124,7 @@ func program(name string) (string, error) {
 }
 
 func (c *Cluster) start(initdb string, settings []string, prepare func(ctx context.Context, dsn string) error) (err error) {
-	owner, err := owner(c.dir)
-	if err != nil {
+	if c.owner, err = owner(c.dir); err != nil {
 		return err
 	}
 	data := filepath.Join(c.dir, "data")
@@ -131,24 +132,20 @@ func (c *Cluster) start(initdb string, settings []string, prepare func(ctx conte
 	fresh := errors.Is(err, fs.ErrNotExist)
 	if fresh {
 		build := exec.Command(initdb, "-D", data, "-U", "wxidp", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-		build.Dir, build.SysProcAttr = c.dir, attributes(owner)
+		build.Dir, build.SysProcAttr = c.dir, attributes(c.owner)
 		if out, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("initdb: %w: %s", err, out)
 		}
 	}
-	server := exec.Command(filepath.Join(filepath.Dir(initdb), "postgres"), "-D", data, "-k", c.dir)
+	c.command = []string{filepath.Join(filepath.Dir(initdb), "postgres"), "-D", data, "-k", c.dir}
 	for _, setting := range append([]string{"listen_addresses=", "timezone=UTC"}, settings...) {
-		server.Args = append(server.Args, "-c", setting)
+		c.command = append(c.command, "-c", setting)
 	}
-	server.Dir, server.SysProcAttr = c.dir, attributes(owner)
-	if err := c.run(server); err != nil {
+	if err := c.Resume(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startWait)
 	defer cancel()
-	if err := c.await(ctx); err != nil {
-		return err
-	}
 	if fresh {
 		if err := c.exec(ctx, "postgres", `CREATE DATABASE `+template); err != nil {
 			return err
@@ -181,6 +178,34 @@ func owner(dir string) (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid), NoSetGroups: false}, os.Chown(dir, int(uid), int(gid))
 }
 
+// Resume starts the server and waits until it takes connections.
+func (c *Cluster) Resume() error {
+	server := exec.Command(c.command[0], c.command[1:]...)
+	server.Dir, server.SysProcAttr = c.dir, attributes(c.owner)
+	c.ended = make(chan struct{})
+	if err := c.run(server); err != nil {
+		close(c.ended)
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startWait)
+	defer cancel()
+	return c.await(ctx)
+}
+
+// Halt ends the server as a signal makes it: SIGINT cuts all connections in an
+// orderly way, SIGQUIT is a crash. Resume must follow.
+func (c *Cluster) Halt(sig syscall.Signal) error {
+	if err := c.process.Signal(sig); err != nil {
+		return err
+	}
+	select {
+	case <-c.ended:
+		return nil
+	case <-time.After(20 * time.Second):
+		return errors.New("pgtest: PostgreSQL does not end")
+	}
+}
+
 // run starts the server on a thread of its own: with that thread, which is to
 // say with this process, the server ends as well.
 func (c *Cluster) run(server *exec.Cmd) error {
@@ -189,19 +214,22 @@ func (c *Cluster) run(server *exec.Cmd) error {
 		return err
 	}
 	server.Stdout, server.Stderr = log, log
-	started := make(chan error)
+	started, ended := make(chan error), c.ended
 	go func() {
 		runtime.LockOSThread()
-		defer close(c.ended)
 		defer func() { _ = log.Close() }() // nothing of it is kept
 		err := server.Start()
-		c.process = server.Process
 		started <- err
 		if err == nil {
 			_ = server.Wait() // how it ended says nothing about the tests
+			close(ended)
 		}
 	}()
-	return <-started
+	if err := <-started; err != nil {
+		return err
+	}
+	c.process = server.Process
+	return nil
 }
 
 func (c *Cluster) await(ctx context.Context) error {
