@@ -68,6 +68,7 @@ func parseScaleFlags(args []string) (*scaleOptions, error) {
 	flags.Uint64Var(&o.seed, "seed", 1, "makes the same people again")
 	flags.IntVar(&o.wave, "wave", 200_000, "sign-ins that expire at one moment")
 	flags.IntVar(&o.conns, "pool", 16, "connections of the server to PostgreSQL")
+	flags.StringVar(&o.profile, "profile", "", "write CPU profiles of the server into this folder; they cost the server some CPU")
 	seconds := flags.Float64("seconds", 5, "length of each measurement, after a second of warm-up")
 	connections := flags.String("connections", "1,8,64", "numbers of connections, with commas")
 	parts := flags.String("parts", strings.Join(scaleParts, ","), "what to measure, with commas")

@@ -63,6 +63,7 @@ func readAhead(path string, guard guard, stop <-chan struct{}) {
 		return
 	}
 	defer func() { _ = file.Close() }() // it was only read
+	readPlainly(file)
 	for part := make([]byte, 4<<20); err == nil; {
 		select {
 		case <-stop:
