@@ -113,7 +113,7 @@ func TestPopulationRepeats(t *testing.T) {
 		}
 		return text
 	}
-	if shape(1) != shape(1) || shape(1) == shape(2) {
+	if first, second, other := shape(1), shape(1), shape(2); first != second || first == other {
 		t.Error("the people of one seed differ, or those of two do not")
 	}
 }
