@@ -29,11 +29,14 @@ type admission struct {
 const (
 	slotsAnyhow = 64
 	slotsPerCPU = 128
+	// slotsWaiting is for sign-ins that only wait for what another node says of
+	// the same js_code, and cost nothing meanwhile.
+	slotsWaiting = 256
 )
 
 func newAdmission() *admission {
 	slots := slotsAnyhow + slotsPerCPU*runtime.GOMAXPROCS(0)
-	return &admission{local: admit.New(slots), outward: admit.New(slots)}
+	return &admission{local: admit.New(slots), outward: admit.New(slots + slotsWaiting)}
 }
 
 // gate is the one for a request whose form has been read: who signs in at

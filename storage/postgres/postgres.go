@@ -66,6 +66,7 @@ type Store struct {
 	serving string // how servers call themselves in this database
 	wait    time.Duration
 	timeout time.Duration
+	endIdle string // a statement, see idleIn
 
 	onCommit func(operations int, elapsed time.Duration) // nil: nobody asks
 	clock    func() time.Time                            // of a test, in the place of the database's; nil: none
@@ -117,6 +118,7 @@ func open(ctx context.Context, opts Options, test hooks) (*Store, error) {
 	if s.timeout <= 0 {
 		s.timeout = defaultTimeout
 	}
+	s.endIdle = idleIn(s.timeout)
 	s.families.run, s.families.wait, s.families.reads = s.familiesTogether, s.wait, true
 	s.accesses.run, s.accesses.wait, s.accesses.reads = s.accessTogether, s.wait, true
 	s.rotations.run, s.rotations.wait = s.rotateTogether, s.wait

@@ -217,6 +217,7 @@ func (c *Cluster) run(server *exec.Cmd) error {
 	started, ended := make(chan error), c.ended
 	go func() {
 		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()     // or the thread would end, and with it whatever else was started on it before
 		defer func() { _ = log.Close() }() // nothing of it is kept
 		err := server.Start()
 		started <- err
