@@ -42,9 +42,9 @@ func TestSlots(t *testing.T) {
 	})
 }
 
-// TestThreatOverload: ten times the requests that can be done get the server to
+// TestOverload: ten times the requests that can be done get the server to
 // do as many as it can, each of them soon, and to turn the others away at once.
-func TestThreatOverload(t *testing.T) {
+func TestOverload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const slots, work = 10, 10 * time.Millisecond // 1000 per second
 		g := New(slots)
