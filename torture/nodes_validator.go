@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -102,7 +103,11 @@ func (v *validator) fetch(ctx context.Context) error {
 		if errX != nil || errY != nil {
 			return fmt.Errorf("the key %s cannot be read", k.KID)
 		}
-		v.keys[k.KID] = &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).SetBytes(x), Y: new(big.Int).SetBytes(y)}
+		key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, x, y))
+		if err != nil {
+			return fmt.Errorf("the key %s: %w", k.KID, err)
+		}
+		v.keys[k.KID] = key
 	}
 	v.fetched, v.until = op.Start, op.Start+time.Duration(seconds)*time.Second
 	return nil
