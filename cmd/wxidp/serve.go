@@ -165,6 +165,7 @@ func serve(ctx context.Context, loaded *config.Loaded, opts serveOptions) error 
 	group.Go(func() error { parts.custody.run(background); return nil })
 	if parts.exchange != nil {
 		group.Go(func() error { parts.exchange.Run(background); return nil })
+		group.Go(func() error { return untilMoved(background, parts.store) })
 	}
 	group.Go(func() error { parts.provider.RunLogouts(background); return nil })
 	group.Go(func() error { return ignoreCanceled(watch(background, parts, loaded, opts, hangup)) })

@@ -53,6 +53,32 @@ func openEngine(ctx context.Context, c *config.Config, keyring *seal.Keyring, me
 	})
 }
 
+// How often a server looks whether its data are being moved, and how often in a
+// row it must find that they are: a move that finds servers there takes its mark
+// away again.
+const (
+	lookMovedEvery = time.Second
+	lookMovedTimes = 5
+)
+
+// untilMoved returns an error when the data are moved elsewhere, of which the
+// move may not have known that they are served, and nil when ctx ends.
+func untilMoved(ctx context.Context, store storage.Records) error {
+	for found := 0; ; {
+		pause(ctx, lookMovedEvery)
+		if ctx.Err() != nil {
+			return nil
+		}
+		err := storage.MoveUnfinished(ctx, store)
+		if found++; !errors.Is(err, storage.ErrMoved) {
+			found = 0
+		}
+		if found == lookMovedTimes {
+			return err
+		}
+	}
+}
+
 // pollKeysEvery is how soon a node knows what another one did to the signing
 // keys. A key that was revoked on one must not be accepted by another for
 // longer than a second.
