@@ -41,6 +41,10 @@ func openStore(ctx context.Context, c *config.Config, keyring *seal.Keyring, met
 
 func openEngine(ctx context.Context, c *config.Config, keyring *seal.Keyring, metrics *web.Metrics, log *slog.Logger) (engine, error) {
 	if c.Storage.Driver == config.DriverPostgres {
+		if host := postgres.Unverified(c.Storage.Postgres.DSN); host != "" {
+			log.Warn("whoever answers for the database learns its password and what is not sealed; say sslmode=verify-full in the DSN",
+				"event", "config.insecure", "switch", "storage.postgres.dsn", "host", host)
+		}
 		return postgres.Open(ctx, postgres.Options{DSN: c.Storage.Postgres.DSN, Keyring: keyring, Logger: log, OnCommit: metrics.Commit})
 	}
 	return bolt.Open(ctx, bolt.Options{

@@ -77,3 +77,26 @@ func TestThreat84ConnectErrors(t *testing.T) {
 		}
 	}
 }
+
+// Threat 89: a database on another machine that anybody could answer for is
+// noticed.
+func TestThreat89Unverified(t *testing.T) {
+	for dsn, want := range map[string]string{
+		"postgres://u@db.example/w":                                    "db.example",
+		"postgres://u@db.example/w?sslmode=disable":                    "db.example",
+		"postgres://u@db.example/w?sslmode=require":                    "db.example",
+		"postgres://u@db.example/w?sslmode=verify-ca":                  "",
+		"postgres://u@db.example/w?sslmode=verify-full":                "",
+		"postgres://u@10.0.0.1,127.0.0.1/w":                            "10.0.0.1",
+		"postgres://u@127.0.0.1,10.0.0.1/w?sslmode=disable":            "10.0.0.1",
+		"postgres://u@localhost/w?sslmode=disable":                     "",
+		"postgres://u@[::1]/w":                                         "",
+		"host=/run/postgresql user=u":                                  "",
+		"host=db.example hostaddr=10.0.0.1 user=u sslmode=verify-full": "",
+		"nonsense": "",
+	} {
+		if got := Unverified(secret.New(dsn)); got != want {
+			t.Errorf("%s: %q, want %q", dsn, got, want)
+		}
+	}
+}
