@@ -39,6 +39,9 @@ func (s *Store) EndRestored(ctx context.Context, step storage.RestoreStep) (res 
 		if _, err := c.Exec(ctx, `BEGIN ISOLATION LEVEL READ COMMITTED`); err != nil {
 			return err
 		}
+		if _, err := c.Exec(ctx, s.idleLimit()); err != nil {
+			return err
+		}
 		var version int64
 		err := c.QueryRow(ctx, `SELECT version FROM records WHERE name = $1 FOR UPDATE`, storage.RestoredRecord).Scan(&version)
 		if errors.Is(err, pgx.ErrNoRows) || err == nil && uint64(version) != step.Version {
