@@ -100,7 +100,6 @@ var errNotHeld = errors.New("storage: another user is touched")
 func (r *rows) look(expected *rows) error {
 	var b pgx.Batch
 	b.Queue(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`)
-	b.Queue(r.store.idleLimit())
 	r.queueClock(&b)
 	r.prefetch(&b, expected)
 	return r.conn.SendBatch(r.ctx, &b).Close()
@@ -118,8 +117,8 @@ func (s *Store) hold(seen *rows, users []string) (*rows, error) {
 	if r.conn.PgConn().TxStatus() != 'I' {
 		b.Queue(`ROLLBACK`)
 	}
-	b.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
-	b.Queue(s.idleLimit())
+	b.Queue(beginLocking)
+	b.Queue(s.endIdle)
 	if len(users) > 0 {
 		b.Queue(`SELECT id, record FROM users WHERE id = ANY($1) ORDER BY id FOR UPDATE`, users).Query(func(found pgx.Rows) error {
 			return r.scanUsers(found)
@@ -128,14 +127,6 @@ func (s *Store) hold(seen *rows, users []string) (*rows, error) {
 	r.queueClock(&b)
 	r.prefetch(&b, seen)
 	return r, r.conn.SendBatch(r.ctx, &b).Close()
-}
-
-// idleLimit has the database end a transaction of which it hears nothing for
-// longer than an attempt may take: that of a node that lost its power or its
-// network, whose locks would otherwise keep users from being revoked until TCP
-// gives up, which takes hours.
-func (s *Store) idleLimit() string {
-	return fmt.Sprintf(`SET LOCAL idle_in_transaction_session_timeout = %d`, max(2*s.timeout, time.Second).Milliseconds())
 }
 
 func (r *rows) queueClock(b *pgx.Batch) {
