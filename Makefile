@@ -20,7 +20,7 @@ run: build ## try it: server, WeChat simulator, ready configuration; prints comm
 	@$(BIN) dev
 
 .PHONY: test
-test: check test-go test-postgres test-node test-browser test-sdk ## everything: check, Go tests with the race detector on both engines, end-to-end tests in Node and Chromium, the SDK
+test: check test-go test-postgres test-node test-browser test-sdk torture ## everything: check, Go tests with the race detector on both engines, end-to-end tests in Node and Chromium, the SDK, servers under faults
 
 .PHONY: test-go
 test-go: ## Go tests with the race detector
@@ -76,6 +76,16 @@ check: ## format, vet, staticcheck, import rules, go.mod, known vulnerabilities
 bench: build ## load and ceilings on loopback, on bbolt and PostgreSQL, ten minutes
 	go build -trimpath -o bin/bench ./bench
 	bin/bench -wxidp $(BIN)
+
+.PHONY: torture
+torture: build ## kill, fill, cut and overload servers and check every answer; SEED=n repeats a run, ONLY=kill,reload runs some
+	go build -trimpath -o bin/torture ./torture
+	bin/torture -wxidp $(BIN) $(if $(SEED),-seed $(SEED)) $(if $(ONLY),-only $(ONLY))
+
+.PHONY: torture-long
+torture-long: build ## the same in the sizes of a release, which take hours
+	go build -trimpath -o bin/torture ./torture
+	bin/torture -wxidp $(BIN) -long $(if $(SEED),-seed $(SEED)) $(if $(ONLY),-only $(ONLY))
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (30s)

@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"wechat":                   {"internal/*"},
 	"wechat/simulator":         {"internal/*"},
 	"config":                   {"internal/*"},
+	"internal/admit":           {},
 	"internal/ascii":           {},
 	"internal/breaker":         {},
 	"internal/secret":          {},
@@ -38,6 +39,7 @@ var mayImport = map[string][]string{
 	"internal/limit":           {"internal/seal"},
 	"internal/limit/limittest": {"internal/limit", "internal/seal"},
 	"internal/outbound":        {},
+	"torture":                  {"wechat/simulator", "internal/*"},
 	"bench":                    {"keys", "storage", "storage/bolt", "storage/postgres", "storage/postgres/pgtest", "wechat", "wechat/simulator", "internal/*"},
 }
 
@@ -61,7 +63,7 @@ var onlyImporters = map[string][]string{
 	"github.com/coreos/go-oidc":     {},
 	"golang.org/x/oauth2":           {},
 	module + "/config":              {"cmd/wxidp"},
-	module + "/wechat/simulator":    {"cmd/wxidp", "bench"},
+	module + "/wechat/simulator":    {"cmd/wxidp", "bench", "torture"},
 }
 
 // TestImports holds the layout: who may import whom.

@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"time"
@@ -168,6 +169,15 @@ func Limited(reason string, wait time.Duration) *Error {
 	err := fail(TemporarilyUnavailable, msgLimited).reason("limit_" + reason).retry(wait)
 	err.Status = http.StatusTooManyRequests
 	return err
+}
+
+// ReasonOverload is the LogReason of Overloaded.
+const ReasonOverload = "limit_overload"
+
+// Overloaded turns a request away because more are waiting than can be
+// answered soon. The times to wait differ, or all would come back at once.
+func Overloaded() *Error {
+	return fail(TemporarilyUnavailable, msgOverloaded).reason(ReasonOverload).retry(time.Duration(1+rand.IntN(3)) * time.Second)
 }
 
 // AsError turns any error into one that can be answered. What it does not

@@ -28,6 +28,9 @@ var (
 	msgBusy = Message{
 		"The server did not finish in time. Try again.",
 		"服务器未能及时完成，请稍后重试。"}
+	msgOverloaded = Message{
+		"The server is asked for more than it can do at the moment. Try again after the time in Retry-After.",
+		"服务器当前请求过多，请在 Retry-After 指定的时间后重试。"}
 	msgStorage = Message{
 		"The server cannot reach its data or write to it at the moment. Try again later.",
 		"服务器暂时无法读写数据，请稍后重试。"}

@@ -49,7 +49,7 @@ func (s *Server) logError(w http.ResponseWriter, r *http.Request, event string, 
 		level = slog.LevelWarn
 	}
 	if event == "" {
-		if level == slog.LevelInfo {
+		if level == slog.LevelInfo || e.LogReason == provider.ReasonOverload { // which is told of in sum
 			return
 		}
 		event = "request.failed"

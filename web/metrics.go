@@ -121,7 +121,7 @@ func (m *Metrics) ReloadRefused() { m.reloads.WithLabelValues("refused").Inc() }
 // ConnectionRefused records a connection beyond a limit of LimitListener.
 func (m *Metrics) ConnectionRefused(limit string) { m.connections.WithLabelValues(limit).Inc() }
 
-// limited records a 429; the names of limits are our own words.
+// limited records a 429, or the 503 of an overload; the names of limits are our own words.
 func (m *Metrics) limited(limit string) { m.limits.WithLabelValues(limit).Inc() }
 
 func (m *Metrics) login(method, result string) { m.logins.WithLabelValues(method, result).Inc() }

@@ -197,13 +197,14 @@ func (s *Server) endpoint(handle func(http.ResponseWriter, *http.Request) error)
 }
 
 // form adapts a handler of form posts: the body is a form of bounded size, of
-// valid UTF-8 without NUL.
+// valid UTF-8 without NUL, and the request has been admitted.
 func (s *Server) form(handle func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	admitted := s.admitted(handle)
 	return s.endpoint(func(w http.ResponseWriter, r *http.Request) error {
 		if err := parseForm(w, r); err != nil {
 			return err
 		}
-		return handle(w, r)
+		return admitted(w, r)
 	})
 }
 

@@ -26,11 +26,11 @@ func (s *Server) Public() http.Handler {
 	r.Post(at(provider.PathToken), s.limited(s.form(s.serveToken)))
 	r.Post(at(provider.PathRevocation), s.limited(s.form(s.serveRevocation)))
 	r.Post(at(provider.PathIntrospection), s.form(s.limitedFailures(s.serveIntrospection)))
-	get(r, at(provider.PathUserInfo), s.limited(s.endpoint(s.serveUserInfo)))
+	get(r, at(provider.PathUserInfo), s.limited(s.endpoint(s.admitted(s.serveUserInfo))))
 	r.Post(at(provider.PathUserInfo), s.limited(s.form(s.serveUserInfo)))
 	// By POST as well: wx.request knows no PATCH.
 	for _, method := range []string{http.MethodPatch, http.MethodPost} {
-		r.Method(method, at(provider.PathAccount), s.limited(s.endpoint(s.serveAccount)))
+		r.Method(method, at(provider.PathAccount), s.limited(s.endpoint(s.admitted(s.serveAccount))))
 	}
 	r.Post(at(provider.PathUnbind), s.limited(s.form(s.serveUnbind)))
 	for _, path := range []string{

@@ -61,6 +61,7 @@ type Server struct {
 	adminHash  atomic.Pointer[[sha256.Size]byte] // of the admin token; nil: none
 	perIP      *limit.Limiter
 	adminFails *limit.Limiter
+	admission  *admission
 	draining   atomic.Bool
 	drained    context.Context // ends with Drain
 	endStreams context.CancelFunc
@@ -79,6 +80,7 @@ func New(opts Options) (*Server, error) {
 		secure:     issuer.Scheme == "https",
 		perIP:      limit.New(limit.Rate{}, 1<<17),
 		adminFails: limit.New(limit.Rate{PerMinute: 10, Burst: 10}, 1<<12),
+		admission:  newAdmission(),
 	}
 	s.drained, s.endStreams = context.WithCancel(context.Background())
 	if _, err := s.currentMetadata(); err != nil {

@@ -160,23 +160,12 @@ func serve(ctx context.Context, loaded *config.Loaded, opts serveOptions) error 
 			group.Go(func() error { return ignoreClosed(servers[i].Serve(listener)) })
 		}
 	}
-	group.Go(func() error { return ignoreCanceled(parts.keys.Run(background)) })
-	group.Go(func() error { parts.store.RunGC(background, collectEvery); return nil })
-	group.Go(func() error { parts.custody.run(background); return nil })
-	if parts.exchange != nil {
-		group.Go(func() error { parts.exchange.Run(background); return nil })
-	}
-	group.Go(func() error { parts.provider.RunLogouts(background); return nil })
+	parts.work(background, group)
 	group.Go(func() error { return ignoreCanceled(watch(background, parts, loaded, opts, hangup)) })
 
 	opts.logger.Info("serving", "event", "server.started", "issuer", loaded.Config.Issuer,
 		"listen", open.public.Addr().String(), "version", version().Version)
-	for _, name := range loaded.Config.Insecure.Enabled() {
-		opts.logger.Warn("a protection is switched off", "event", "config.insecure", "switch", name)
-	}
-	if loaded.Config.RateLimits.Disabled {
-		opts.logger.Warn("all rate limits are off", "event", "config.insecure", "switch", "rate_limits.disabled")
-	}
+	warnOfSwitches(opts.logger, loaded.Config)
 	if opts.ready != nil {
 		opts.ready(parts)
 	}
@@ -199,6 +188,26 @@ func serve(ctx context.Context, loaded *config.Loaded, opts serveOptions) error 
 	shutdown(servers, opts.logger)
 	endBackground()
 	return group.Wait()
+}
+
+// work does what goes on beside requests, until ctx ends.
+func (p *parts) work(ctx context.Context, group *errgroup.Group) {
+	group.Go(func() error { return ignoreCanceled(p.keys.Run(ctx)) })
+	group.Go(func() error { p.store.RunGC(ctx, collectEvery); return nil })
+	group.Go(func() error { p.custody.run(ctx); return nil })
+	group.Go(func() error { p.provider.RunLogouts(ctx); return nil })
+	if p.exchange != nil {
+		group.Go(func() error { p.exchange.Run(ctx); return nil })
+	}
+}
+
+func warnOfSwitches(logger *slog.Logger, c *config.Config) {
+	for _, name := range c.Insecure.Enabled() {
+		logger.Warn("a protection is switched off", "event", "config.insecure", "switch", name)
+	}
+	if c.RateLimits.Disabled {
+		logger.Warn("all rate limits are off", "event", "config.insecure", "switch", "rate_limits.disabled")
+	}
 }
 
 // watch reloads the configuration on change and on hangup.

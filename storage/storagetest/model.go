@@ -1,8 +1,11 @@
 package storagetest
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"time"
 
 	"github.com/wxidp/wxidp/storage"
@@ -14,22 +17,21 @@ func (s *suite) model() {
 	if !s.Bubble {
 		s.Skip("needs a bubble: it moves time by months")
 	}
-	steps := s.ModelSteps
-	if steps == 0 {
-		steps = 20_000
-	}
-	const seed = 20260101
-	m := &model{suite: s, rand: rand.New(rand.NewPCG(seed, seed)), users: map[string]*modelUser{}}
+	steps, seed := cmp.Or(s.ModelSteps, 20_000), 20260101
+	s.fromEnvironment("WXIDP_MODEL_STEPS", &steps)
+	s.fromEnvironment("WXIDP_MODEL_SEED", &seed)
+	m := &model{suite: s, rand: rand.New(rand.NewPCG(uint64(seed), uint64(seed))), users: map[string]*modelUser{}}
 	ops := []func(){
 		m.signIn, m.signIn, m.browse, m.endLogin,
 		m.rotate, m.rotate, m.rotate, m.rotate, m.rotate, m.rotate, m.rotate, m.rotate, m.rotate, m.rotate,
 		m.check, m.check, m.check, m.advance, m.advance, m.advance, m.advance,
 		m.revokeFamily, m.revokeUser, m.setDisabled, m.gc,
+		m.replay, m.revokeClient, m.denyJTI, m.repeat,
 	}
 	for m.step = range steps {
 		ops[m.rand.IntN(len(ops))]()
 		if s.Failed() {
-			s.Fatalf("seed %d, step %d", seed, m.step)
+			s.Fatalf("step %d; again: WXIDP_MODEL_SEED=%d WXIDP_MODEL_STEPS=%d", m.step, seed, steps)
 		}
 	}
 	for _, verdict := range []storage.RotateVerdict{storage.RotateOK, storage.RotateRepeated, storage.RotateReused, storage.RotateRevoked,
@@ -42,6 +44,18 @@ func (s *suite) model() {
 	s.collectGarbage(100)
 	if page, _, err := s.store.PageFamilies(s.Context(), "", "", 10); err != nil || len(page) != 0 {
 		s.Errorf("%d families are left, %v", len(page), err)
+	}
+}
+
+// fromEnvironment lets a longer run than that of every test be asked for.
+func (s *suite) fromEnvironment(name string, n *int) {
+	text := os.Getenv(name)
+	if text == "" {
+		return
+	}
+	var err error
+	if *n, err = strconv.Atoi(text); err != nil || *n <= 0 {
+		s.Fatalf("%s is not a positive number", name)
 	}
 }
 
@@ -69,6 +83,8 @@ type modelFamily struct {
 	revoked    bool
 	endings    int         // of the user at creation
 	login      *modelLogin // nil: of no browser, or offline
+
+	clientEndings int // of the client at creation
 }
 
 func (f *modelFamily) expired() bool {
@@ -85,6 +101,12 @@ type model struct {
 	families []*modelFamily
 	logins   []*modelLogin
 	seen     [16]int
+
+	codes         []modelCode
+	tokens        []modelToken
+	keys          []modelKey
+	clientEndings int
+	clientEndedAt time.Time
 }
 
 func (m *model) pick() *modelFamily {
@@ -98,6 +120,9 @@ func (m *model) signIn() {
 	n := m.rand.IntN(modelPeople)
 	in := request(fmt.Sprint("o", n))
 	in.Idle, in.Absolute = modelIdle, modelAbsolute
+	if m.rand.IntN(4) == 0 {
+		in.Idempotency = &storage.Idempotency{Key: digest("key", m.step), Form: digest("form"), Lifetime: modelKeyLife}
+	}
 	res := m.suite.signIn(in)
 	if m.people[n] == "" {
 		if !res.Created {
@@ -116,9 +141,12 @@ func (m *model) signIn() {
 	}
 	if want == storage.SignInOK {
 		now := storage.RoundTime(time.Now())
+		if in.Idempotency != nil {
+			m.keys = append(m.keys, modelKey{in.Idempotency.Key, now.Add(modelKeyLife)})
+		}
 		m.families = append(m.families, &modelFamily{
 			id: res.Family.ID, user: user, userID: res.UserID, rotated: now,
-			idleEnd: now.Add(modelIdle), end: now.Add(modelAbsolute), endings: user.endings,
+			idleEnd: now.Add(modelIdle), end: now.Add(modelAbsolute), endings: user.endings, clientEndings: m.clientEndings,
 		})
 	}
 }
@@ -184,7 +212,7 @@ func (m *model) judge(f *modelFamily, in storage.Rotation) storage.RotateVerdict
 		return storage.RotateExpired
 	case f.user.disabled:
 		return storage.RotateUserDisabled
-	case f.endings < f.user.endings, f.login.over():
+	case !m.lives(f):
 		return storage.RotateRevoked
 	case in.Generation == f.generation:
 		return storage.RotateOK
@@ -203,7 +231,7 @@ func (m *model) check() {
 	}
 	res, err := m.store.CheckAccess(m.Context(), storage.AccessCheck{FamilyID: f.id})
 	m.must(err)
-	active := !f.revoked && !f.expired() && !f.user.disabled && f.endings == f.user.endings && !f.login.over()
+	active := !f.expired() && !f.user.disabled && m.lives(f)
 	if active != (res.Verdict == storage.AccessActive) {
 		m.Fatalf("CheckAccess verdict %d, want active %v", res.Verdict, active)
 	}
@@ -236,7 +264,7 @@ func (m *model) revokeFamily() {
 	if !found && !f.expired() {
 		m.Fatal("a live family was not found")
 	}
-	if f.endings == f.user.endings && !f.login.over() {
+	if m.lives(f) {
 		f.revoked = true // otherwise it had ended before
 	}
 }

@@ -108,7 +108,7 @@ func (m *model) authorize(login *modelLogin) {
 	if m.rand.IntN(8) == 0 {
 		m.endLogin()
 	}
-	issued := verdict == storage.CodeOK
+	issued, issuedAt := verdict == storage.CodeOK, storage.RoundTime(time.Now())
 	res, err := m.store.Redeem(m.Context(), storage.Redemption{
 		Code: digest(code), ClientID: clientID, Idle: modelIdle, Absolute: modelAbsolute, Remember: time.Hour,
 	})
@@ -117,7 +117,7 @@ func (m *model) authorize(login *modelLogin) {
 	switch {
 	case !issued:
 		want = storage.RedeemMissing
-	case !login.live():
+	case !login.live(), m.clientEndings > 0 && !issuedAt.After(m.clientEndedAt):
 		want = storage.RedeemEnded
 	}
 	if res.Verdict != want {
@@ -129,8 +129,9 @@ func (m *model) authorize(login *modelLogin) {
 	now := storage.RoundTime(time.Now())
 	f := &modelFamily{
 		id: res.Family.ID, user: login.user, userID: login.userID, rotated: now,
-		idleEnd: now.Add(modelIdle), end: now.Add(modelAbsolute), endings: login.user.endings,
+		idleEnd: now.Add(modelIdle), end: now.Add(modelAbsolute), endings: login.user.endings, clientEndings: m.clientEndings,
 	}
+	m.codes = append(m.codes, modelCode{digest(code), now.Add(time.Hour), f})
 	if !grant.Offline {
 		f.login = login
 		if login.end.Before(f.end) {
