@@ -39,7 +39,7 @@ var mayImport = map[string][]string{
 	"internal/limit":           {"internal/seal"},
 	"internal/limit/limittest": {"internal/limit", "internal/seal"},
 	"internal/outbound":        {},
-	"torture":                  {"wechat/simulator", "internal/*"},
+	"torture":                  {"storage/postgres", "storage/postgres/pgtest", "wechat/simulator", "internal/*"},
 	"bench":                    {"keys", "storage", "storage/bolt", "storage/postgres", "storage/postgres/pgtest", "wechat", "wechat/simulator", "internal/*"},
 }
 
@@ -54,7 +54,7 @@ var onlyImporters = map[string][]string{
 	"github.com/spf13/viper":        {"config"},
 	"github.com/spf13/cobra":        {"cmd/wxidp"},
 	"go.etcd.io/bbolt":              {"storage/bolt", "bench"},
-	"github.com/jackc/pgx/":         {"storage/postgres", "storage/postgres/pgtest", "bench"},
+	"github.com/jackc/pgx/":         {"storage/postgres", "storage/postgres/pgtest", "bench", "torture"},
 	"github.com/pressly/goose/":     {"storage/postgres"},
 	"github.com/sony/gobreaker":     {"internal/breaker"},
 	"github.com/boombuler/barcode":  {"web/pages"},

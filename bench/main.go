@@ -40,6 +40,7 @@ type options struct {
 	rounds      int
 	pin         bool
 	ceilings    bool
+	patience    time.Duration // how long the server may take to start
 }
 
 // Bounds of one invocation, so that a slip of the finger stays harmless.
@@ -59,6 +60,11 @@ func run() int {
 	if len(os.Args) > 2 && os.Args[1] == "-child" {
 		return exitCode(runChild(os.Args[2], os.Args[3:]))
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if len(os.Args) > 1 && os.Args[1] == "scale" {
+		return exitCode(runScale(ctx, os.Args[2:]))
+	}
 	opts, err := parseFlags(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
@@ -66,8 +72,6 @@ func run() int {
 	if err != nil {
 		return exitCode(err)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	return exitCode(measureAll(ctx, opts))
 }
 
@@ -88,7 +92,7 @@ func parseFlags(args []string) (*options, error) {
 	seconds := flags.Float64("seconds", 4, "length of each measurement, after a second of warm-up")
 	connections := flags.String("connections", "1,8,64", "numbers of connections, with commas")
 	workloads := flags.String("workloads", strings.Join(names, ","), "what to measure, with commas")
-	o := &options{warmUp: time.Second}
+	o := &options{warmUp: time.Second, patience: 20 * time.Second}
 	flags.IntVar(&o.users, "users", 10_000, "users who signed in before the measurements")
 	flags.StringVar(&o.binary, "wxidp", filepath.Join("bin", "wxidp"), "the server to measure")
 	flags.StringVar(&o.dir, "dir", "", "folder for the data of the run; default: the system's for temporary files")

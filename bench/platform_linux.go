@@ -119,6 +119,40 @@ func memory(pid int) (now, most int64, err error) {
 	return now, most, nil
 }
 
+// residentMemory returns the resident memory of a process, and how much of it
+// are no pages of files, in bytes.
+func residentMemory(pid int) (all, own int64, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	for line := range bytes.Lines(text) {
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		to := map[string]*int64{"VmRSS": &all, "RssAnon": &own}[string(name)]
+		if to == nil {
+			continue
+		}
+		if _, err := fmt.Sscanf(string(value), "%d kB", to); err != nil {
+			return 0, 0, err
+		}
+		*to <<= 10
+	}
+	return all, own, nil
+}
+
+// forgetPages has the kernel drop a file that nobody uses from its page cache.
+func forgetPages(path string) (err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+}
+
 // pinSelf binds all threads of this process to one core, until undo. Threads
 // to come inherit it.
 func pinSelf(core int) (undo func(), err error) {

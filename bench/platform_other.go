@@ -22,6 +22,11 @@ func familyTime(int) (time.Duration, error) { return 0, nil }
 
 func memory(int) (now, most int64, err error) { return 0, 0, nil }
 
+func residentMemory(int) (all, own int64, err error) { return 0, 0, nil }
+
+// forgetPages does nothing here: what is called cold is not.
+func forgetPages(string) error { return nil }
+
 func pinSelf(int) (undo func(), err error) { return nil, errors.ErrUnsupported }
 
 func startPinned(*exec.Cmd, int) error { return errors.ErrUnsupported }

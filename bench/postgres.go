@@ -39,7 +39,11 @@ func startDatabase(ctx context.Context, base string, pool int) (*database, error
 	if err != nil {
 		return nil, err
 	}
-	return &database{Cluster: cluster, dsn: cluster.DSN() + " pool_max_conns=" + strconv.Itoa(pool)}, nil
+	return newDatabase(cluster, pool), nil
+}
+
+func newDatabase(cluster *pgtest.Cluster, pool int) *database {
+	return &database{Cluster: cluster, dsn: cluster.DSN() + " pool_max_conns=" + strconv.Itoa(pool)}
 }
 
 // version names the program and the settings on which durability rests.

@@ -16,9 +16,10 @@ import (
 
 // process is a child of the benchmark.
 type process struct {
-	cmd  *exec.Cmd
-	done chan struct{} // closed when it has ended
-	err  error         // after done
+	cmd    *exec.Cmd
+	done   chan struct{} // closed when it has ended
+	err    error         // after done
+	killed bool
 }
 
 // start runs a program on a core, with GOMAXPROCS set to procs. Its standard
@@ -54,6 +55,9 @@ func (p *process) cpu() (own, database time.Duration, err error) {
 
 // stop asks the process to end, and makes it after ten seconds.
 func (p *process) stop() error {
+	if p.killed {
+		return nil
+	}
 	select {
 	case <-p.done:
 		return fmt.Errorf("process %d ended by itself: %w", p.pid(), errors.Join(p.err, errors.New("before it was told to")))
@@ -67,6 +71,14 @@ func (p *process) stop() error {
 		<-p.done
 	}
 	return nil
+}
+
+// kill ends the process at once; stop has nothing to do then.
+func (p *process) kill() error {
+	p.killed = true
+	err := p.cmd.Process.Kill()
+	<-p.done
+	return err
 }
 
 // child is the benchmark's own program in another role.

@@ -125,17 +125,22 @@ func (r *report) print() {
 		}
 		r.printf("| %s | %d | %.0f | %s |\n", title, row.atOnce, row.perSecond(), micros(row.cpuEach()))
 	}
-	r.printf("\n| workload | connections | requests/s | p50 ms | p99 ms | max ms | CPU µs/request | PostgreSQL's | cores busy | memory MiB | commits/request | operations/commit |\n" +
-		"|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
-	for _, row := range r.rows {
-		r.row(row)
-	}
+	r.workloads()
 	r.ratios()
 	r.turns()
 	for _, row := range r.rows {
 		r.mostMemory = max(r.mostMemory, row.mostMemory)
 	}
 	r.printf("\nThe most memory that the server ever had: %s MiB\n", mebibytes(r.mostMemory))
+}
+
+// workloads writes the table of what was measured.
+func (r *report) workloads() {
+	r.printf("\n| workload | connections | requests/s | p50 ms | p99 ms | max ms | CPU µs/request | PostgreSQL's | cores busy | memory MiB | commits/request | operations/commit |\n" +
+		"|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+	for _, row := range r.rows {
+		r.row(row)
+	}
 }
 
 // turns sets wxidp against the bare server. A rate is the median of the rounds.

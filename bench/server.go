@@ -17,8 +17,6 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"golang.org/x/sync/errgroup"
-
-	"github.com/wxidp/wxidp/internal/seal"
 )
 
 // What the measured server is configured with. The secrets open nothing: the
@@ -32,6 +30,8 @@ const (
 	audience     = "https://api.shop.example"
 	tokenPath    = "/oauth2/token"
 	openPlatform = "main"
+
+	simulatorSeed = "bench" // makes everybody's ids
 )
 
 const serverConfig = `issuer: http://LISTEN
@@ -70,6 +70,7 @@ type server struct {
 	dir        string
 	wxidp, sim *process
 	log        *os.File
+	readyIn    time.Duration // from the start of the server's process
 
 	host, admin, weChat string // addresses
 	issuer              string
@@ -80,10 +81,10 @@ type server struct {
 }
 
 // user is somebody who signed in, and the newest tokens.
-type user struct{ sub, access, refresh string }
+type user struct{ name, sub, access, refresh string }
 
-// startServer starts the simulator and the server with an empty data file, or
-// with db.
+// startServer starts the simulator and the server with the data that it finds
+// in the folder, at first none, or with db.
 func startServer(ctx context.Context, o *options, dir string, db *database) (_ *server, err error) {
 	s := &server{o: o, dir: dir, db: db}
 	for _, address := range []*string{&s.host, &s.admin, &s.weChat} {
@@ -92,15 +93,16 @@ func startServer(ctx context.Context, o *options, dir string, db *database) (_ *
 		}
 	}
 	s.issuer = "http://" + s.host
-	storage := "{ driver: bolt, bolt: { path: data/wxidp.db } }"
+	storage := "{ driver: bolt, bolt: { path: " + boltFile + " } }"
 	if db != nil {
 		storage = fmt.Sprintf("{ driver: postgres, postgres: { dsn: %q } }", db.dsn)
 	}
 	config := strings.NewReplacer("LISTEN", s.host, "ADMIN", s.admin, "WECHAT", s.weChat, "STORAGE", storage).Replace(serverConfig)
-	for name, content := range map[string]string{"config.yaml": config, "master.key": seal.GenerateKey() + "\n"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-			return nil, err
-		}
+	if err := os.WriteFile(filepath.Join(dir, configFile), []byte(config), 0o600); err != nil {
+		return nil, err
+	}
+	if err := writeMasterKey(dir); err != nil {
+		return nil, err
 	}
 	if s.log, err = os.Create(filepath.Join(dir, "wxidp.log")); err != nil {
 		return nil, err
@@ -111,21 +113,23 @@ func startServer(ctx context.Context, o *options, dir string, db *database) (_ *
 		}
 	}()
 	s.sim, err = start(o.pin, coreOfLoad, 1, io.Discard, o.binary, "simulator",
-		"--listen", s.weChat, "--app", appID+":"+appSecret+":"+openPlatform, "--seed", "bench")
-	if err != nil {
-		return nil, err
-	}
-	s.wxidp, err = start(o.pin, coreOfServer, o.procs, s.log, o.binary, "serve",
-		"--config", filepath.Join(dir, "config.yaml"), "--drain", "0s")
+		"--listen", s.weChat, "--app", appID+":"+appSecret+":"+openPlatform, "--seed", simulatorSeed)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.await(ctx, s.sim, s.weChat, "/control/"); err != nil {
 		return nil, err
 	}
+	begin := time.Now()
+	s.wxidp, err = start(o.pin, coreOfServer, o.procs, s.log, o.binary, "serve",
+		"--config", filepath.Join(dir, configFile), "--drain", "0s")
+	if err != nil {
+		return nil, err
+	}
 	if err := s.await(ctx, s.wxidp, s.host, "/readyz"); err != nil {
 		return nil, err
 	}
+	s.readyIn = time.Since(begin)
 	body, err := get(s.host, "/.well-known/jwks.json")
 	if err != nil {
 		return nil, err
@@ -136,7 +140,7 @@ func startServer(ctx context.Context, o *options, dir string, db *database) (_ *
 
 // await waits until path answers 200.
 func (s *server) await(ctx context.Context, p *process, address, path string) error {
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(s.o.patience)
 	for {
 		_, err := get(address, path)
 		if err == nil {
@@ -151,7 +155,7 @@ func (s *server) await(ctx context.Context, p *process, address, path string) er
 			return fmt.Errorf("ended at start: %w\n%s", errors.Join(p.err, errors.New("no server")), text)
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(5 * time.Millisecond):
 		}
 	}
 }
@@ -212,6 +216,7 @@ func (s *server) seed(ctx context.Context, n int) error {
 	names, numbers := make([]string, n), make([]int, n)
 	for i := range n {
 		names[i], numbers[i] = userName(i), i
+		s.users[i].name = names[i]
 	}
 	codes, err := s.mint(ctx, names)
 	if err != nil {
@@ -233,31 +238,38 @@ func userName(i int) string { return "user-" + strconv.Itoa(i) }
 
 // counters reads the storage's counters from the metrics.
 func (s *server) counters() (commits, operations float64, err error) {
+	values, err := s.metrics("wxidp_storage_commit_seconds_count", "wxidp_storage_operations_total")
+	if err != nil {
+		return 0, 0, err
+	}
+	return values[0], values[1], nil
+}
+
+// metrics reads metrics that have no labels.
+func (s *server) metrics(names ...string) ([]float64, error) {
 	client := http.Client{Timeout: answerTimeout}
 	defer client.CloseIdleConnections()
 	answer, err := client.Get("http://" + s.admin + "/metrics")
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
-	for name, value := range map[string]*float64{
-		"wxidp_storage_commit_seconds_count": &commits,
-		"wxidp_storage_operations_total":     &operations,
-	} {
+	values := make([]float64, len(names))
+	for i, name := range names {
 		_, rest, found := bytes.Cut(text, []byte("\n"+name+" "))
 		line, _, _ := bytes.Cut(rest, []byte("\n"))
 		if !found {
-			return 0, 0, fmt.Errorf("no metric %s", name)
+			return nil, fmt.Errorf("no metric %s", name)
 		}
-		if *value, err = strconv.ParseFloat(string(line), 64); err != nil {
-			return 0, 0, err
+		if values[i], err = strconv.ParseFloat(string(line), 64); err != nil {
+			return nil, err
 		}
 	}
-	return commits, operations, nil
+	return values, nil
 }
 
 // measure runs one workload.
@@ -324,11 +336,7 @@ func (s *server) profile(ctx context.Context, name string) error {
 
 // download writes what the admin socket answers to a file.
 func (s *server) download(ctx context.Context, path, file string) error {
-	client := http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(s.dir, "admin.sock"))
-		},
-	}}
+	client := s.adminClient()
 	defer client.CloseIdleConnections()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://admin"+path, nil)
 	if err != nil {

@@ -93,7 +93,7 @@ func signIns(ctx context.Context, s *server, connections int) ([]script, error) 
 	names, numbers := make([]string, n), make([]int, n)
 	for i := range n {
 		numbers[i] = rand.IntN(len(s.users))
-		names[i] = userName(numbers[i])
+		names[i] = s.users[numbers[i]].name
 	}
 	return s.signInScripts(ctx, connections, names, numbers)
 }
@@ -163,7 +163,8 @@ func (c *signInScript) check(status int, body []byte) error {
 		}
 	}
 	if c.keep {
-		c.s.users[c.supply.users[c.now]] = user{sub, string(tokens.access), string(tokens.refresh)}
+		u := &c.s.users[c.supply.users[c.now]]
+		u.sub, u.access, u.refresh = sub, string(tokens.access), string(tokens.refresh)
 	}
 	return nil
 }

@@ -171,6 +171,7 @@ type Store interface {
 type Stats struct {
 	Commits    uint64 // durable commits (fsyncs of data)
 	Operations uint64 // writing operations that were part of a commit
+	Expired    uint64 // records that DeleteExpired has removed
 	SizeBytes  int64  // size of the data on disk, where the engine knows it
 }
 

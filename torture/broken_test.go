@@ -17,6 +17,7 @@ func TestPatchesFit(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := map[string][]patch{"clock": clockPatches(filepath.Join(strings.TrimSpace(string(root)), "src", "time"))}
+	all["postgres"] = databasePatches
 	for _, b := range brokenBuilds() {
 		all[b.name] = b.patches
 	}

@@ -102,7 +102,9 @@ func (r *Rig) SignIn(ctx context.Context, n *Node, user, jsCode, key string) (*O
 	op := &Op{Kind: SignIn, Node: n.Name, User: user, Client: miniProgram, Token: fingerprint(jsCode), Key: fingerprint(key)}
 	header := http.Header{}
 	if key != "" {
-		header.Set("Idempotency-Key", key)
+		// Spelt so that net/http does not see that it might send the request again
+		// by itself: the history must have every request.
+		header["idempotency-key"] = []string{key}
 	}
 	answer := r.send(ctx, r.http, op, r.url(n, "/oauth2/token"),
 		url.Values{"grant_type": {"wechat_jscode"}, "client_id": {miniProgram}, "js_code": {jsCode}}, header)

@@ -18,7 +18,9 @@ type Load struct {
 	// Cuts lets clients hang up in the middle of requests.
 	Cuts bool
 	// Calm leaves out what ends families or users, for measurements.
-	Calm    bool
+	Calm bool
+	// Through is what clients talk to, such as a balancer; nil: the nodes.
+	Through *Node
 	workers []*worker
 }
 
@@ -125,7 +127,12 @@ const (
 	keptOver  = 40
 )
 
-func (w *worker) node() *Node { return w.load.Rig.Nodes[w.rand.IntN(len(w.load.Rig.Nodes))] }
+func (w *worker) node() *Node {
+	if w.load.Through != nil {
+		return w.load.Through
+	}
+	return w.load.Rig.Nodes[w.rand.IntN(len(w.load.Rig.Nodes))]
+}
 
 func (w *worker) chance(percent int) bool { return w.rand.IntN(100) < percent }
 

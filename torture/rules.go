@@ -23,6 +23,9 @@ type Rules struct {
 	// answer; 0 stands for two and 35 seconds.
 	Skew   time.Duration
 	Settle time.Duration
+	// Lingers: the store is no part of the nodes, and may finish up to Settle
+	// later what a node asked for that was killed, or that answered 503.
+	Lingers bool
 
 	// Refusals allows 429 with Retry-After: the scenario runs into limits.
 	Refusals bool
@@ -164,7 +167,10 @@ func (c *checker) report(rule string, op *Op, format string, args ...any) {
 
 // latest is the last moment at which an operation can take effect.
 func (c *checker) latest(op *Op) time.Duration {
-	if op.Outcome != Unknown || op.Status != 0 {
+	switch {
+	case op.Outcome == Unknown && c.rules.Lingers:
+		return op.End + c.rules.Settle
+	case op.Outcome != Unknown || op.Status != 0:
 		return op.End // answered, if only to say that it did not work
 	}
 	for _, died := range c.deaths[op.Node] {

@@ -35,6 +35,12 @@ func scenarios() []Scenario {
 		{"clock", "G5", "the clock jumps by minutes, a day and a year", runClock},
 		{"model", "G12", "the engines against a reference model, step by step", runModel},
 		{"broken", "G1–G2", "servers that are wrong on purpose are caught", runBroken},
+		{"pg-restart", "G3", "PostgreSQL crashes and comes back under two nodes", runDatabaseRestart},
+		{"pg-faults", "G3", "backends are killed, connections to PostgreSQL cut, slow and silent", runDatabaseFaults},
+		{"rolling", "G9", "nodes are restarted and killed behind a balancer", runRolling},
+		{"pg-broken", "G3", "servers that are wrong on PostgreSQL are caught", runDatabaseBroken},
+		{"races", "G12", "codes, refresh tokens and js_codes presented several times at once at two nodes", runRaces},
+		{"skew", "G5", "two nodes whose clocks differ by a minute", runSkew},
 	}
 }
 

@@ -144,6 +144,7 @@ var (
 		"Time until the current key of an algorithm is followed; 0 when overdue.", []string{"alg"}, nil)
 	storeSize = prometheus.NewDesc("wxidp_storage_size_bytes", "Size of the data on disk.", nil, nil)
 	storeOps  = prometheus.NewDesc("wxidp_storage_operations_total", "Writing operations that were committed.", nil, nil)
+	storeGone = prometheus.NewDesc("wxidp_storage_expired_total", "Expired records that were deleted.", nil, nil)
 )
 
 type keyCollector struct{ ring *keys.Ring }
@@ -159,10 +160,15 @@ func (c *keyCollector) Collect(out chan<- prometheus.Metric) {
 
 type storeCollector struct{ store storage.Store }
 
-func (c *storeCollector) Describe(out chan<- *prometheus.Desc) { out <- storeSize; out <- storeOps }
+func (c *storeCollector) Describe(out chan<- *prometheus.Desc) {
+	out <- storeSize
+	out <- storeOps
+	out <- storeGone
+}
 
 func (c *storeCollector) Collect(out chan<- prometheus.Metric) {
 	stats := c.store.Stats()
 	out <- prometheus.MustNewConstMetric(storeSize, prometheus.GaugeValue, float64(stats.SizeBytes))
 	out <- prometheus.MustNewConstMetric(storeOps, prometheus.CounterValue, float64(stats.Operations))
+	out <- prometheus.MustNewConstMetric(storeGone, prometheus.CounterValue, float64(stats.Expired))
 }

@@ -41,6 +41,8 @@ type Options struct {
 
 	// InsecurePermissions skips the checks of mode, owner and symbolic links.
 	InsecurePermissions bool
+
+	inspectFirst int64 // of a test, in the place of the constant; 0: none
 }
 
 // Store is a storage.Store on one bbolt file. Open makes it.
@@ -51,12 +53,14 @@ type Store struct {
 	swapping    sync.RWMutex // held by readers of db; only the writer replaces db
 	db          *bbolt.DB
 
-	vault     *storage.Vault
-	claims    *storage.Claims
-	committer *committer
-	log       *slog.Logger
-	broken    atomic.Bool  // after Fatal
-	copied    atomic.Int64 // bytes of rows in the present or last copy of the file
+	vault      *storage.Vault
+	claims     *storage.Claims
+	committer  *committer
+	log        *slog.Logger
+	broken     atomic.Bool // after Fatal
+	expired    atomic.Uint64
+	background sync.WaitGroup // inspectServed
+	copied     atomic.Int64   // bytes of rows in the present or last copy of the file
 }
 
 // The buckets. All keys have a fixed form; none holds a personal value.
@@ -146,6 +150,7 @@ func (s *Store) Stats() storage.Stats {
 	stats := storage.Stats{
 		Commits:    s.committer.commits.Load(),
 		Operations: s.committer.operations.Load(),
+		Expired:    s.expired.Load(),
 	}
 	_ = s.read(context.Background(), func(tx txn) error {
 		stats.SizeBytes = tx.Size()
@@ -165,6 +170,10 @@ func (s *Store) Close() error {
 	}
 	s.maintenance.Lock() // a copy that was under way ends soon, now that nothing can be written
 	defer s.maintenance.Unlock()
+	s.background.Wait()
+	if err := s.keepFreePages(); err != nil {
+		s.log.Warn("the next start will look through the whole data file", "event", "storage.close_slow", "detail", err.Error())
+	}
 	if err := s.db.Close(); err != nil {
 		return fmt.Errorf("close the data file: %w", err)
 	}

@@ -41,6 +41,7 @@ func (s *Store) DeleteExpired(ctx context.Context, limit int) (deleted int, more
 	if err != nil {
 		return 0, false, err
 	}
+	s.expired.Add(uint64(deleted))
 	return deleted, more, nil
 }
 

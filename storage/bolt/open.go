@@ -38,7 +38,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if log == nil {
 		log = discardLogger()
 	}
-	db, path, err := openFile(opts)
+	db, path, inspected, err := openFile(opts, log)
 	if err != nil {
 		return nil, fmt.Errorf("storage file %s: %w", opts.Path, err)
 	}
@@ -51,6 +51,9 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	})
 	if s.vault, err = storage.OpenVault(ctx, s, opts.Keyring); err != nil {
 		return nil, errors.Join(fmt.Errorf("storage file %s: %w", opts.Path, err), s.Close())
+	}
+	if !inspected {
+		s.background.Go(s.inspectServed)
 	}
 	return s, nil
 }
@@ -71,16 +74,17 @@ func (s *Store) breaker(opts Options, log *slog.Logger) func(error) {
 func discardLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // openFile returns the file with its buckets made and its format checked, and
-// its path without symbolic links.
-func openFile(opts Options) (db *bbolt.DB, path string, err error) {
+// its path without symbolic links. inspected is false where the whole tree is
+// still to be read.
+func openFile(opts Options, log *slog.Logger) (db *bbolt.DB, path string, inspected bool, err error) {
 	guard := guard{insecure: opts.InsecurePermissions}
 	folder := filepath.Dir(opts.Path)
 	if err := guard.makeFolder(folder); err != nil {
-		return nil, "", err
+		return nil, "", false, err
 	}
 	created, err := guard.checkFile(opts.Path)
 	if err != nil {
-		return nil, "", err
+		return nil, "", false, err
 	}
 	// A damaged page makes bbolt panic, and reading beyond the end of a
 	// truncated file is a fault.
@@ -90,14 +94,17 @@ func openFile(opts Options) (db *bbolt.DB, path string, err error) {
 			db, err = nil, fmt.Errorf("the file is damaged: %v", p)
 		}
 	}()
-	if !created {
+	if inspected = created || !opts.inspectLater(guard); !created && inspected {
+		if size := fileSize(opts.Path); size > inspectFirst {
+			log.Info("the data file is large and was not closed in order: it is read as a whole before it is used", "event", "storage.inspecting", "bytes", size)
+		}
 		if err := inspect(opts.Path, guard); err != nil {
-			return nil, "", explain(err)
+			return nil, "", false, explain(err)
 		}
 	}
 	db, file, err := openDB(opts.Path, guard)
 	if err != nil {
-		return nil, "", explain(err)
+		return nil, "", false, explain(err)
 	}
 	if path, err = realPath(opts.Path); err == nil {
 		err = checkName(path, file)
@@ -112,9 +119,28 @@ func openFile(opts Options) (db *bbolt.DB, path string, err error) {
 		err = syncFolder(folder)
 	}
 	if err != nil {
-		return nil, "", errors.Join(err, db.Close())
+		return nil, "", false, errors.Join(err, db.Close())
 	}
-	return db, path, nil
+	return db, path, inspected, nil
+}
+
+// inspectLater reports whether the whole tree need not be read before the file
+// is served.
+func (o *Options) inspectLater(guard guard) bool {
+	largest := o.inspectFirst
+	if largest == 0 {
+		largest = inspectFirst
+	}
+	return fileSize(o.Path) > largest && closedInOrder(o.Path, guard)
+}
+
+// fileSize is 0 for a file that cannot be looked at.
+func fileSize(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }
 
 // openDB opens a file for writing, which locks it.
@@ -161,32 +187,6 @@ func checkName(path string, file *os.File) error {
 		return explain(berrors.ErrTimeout)
 	}
 	return nil
-}
-
-// inspect reads the whole tree of a file once, before anything relies on it.
-func inspect(path string, guard guard) error {
-	if info, err := os.Stat(path); err != nil {
-		return err
-	} else if info.Size() == 0 {
-		return nil // made, and ended before its first write
-	}
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: lockTimeout, OpenFile: guard.open, NoStatistics: true})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = db.Close() }() // nothing was written
-	return db.View(func(tx *bbolt.Tx) error {
-		info, err := os.Stat(path)
-		if err != nil {
-			return err
-		}
-		if info.Size() < tx.Size() {
-			return fmt.Errorf("the file is damaged: it has %d bytes and should have %d", info.Size(), tx.Size())
-		}
-		return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error {
-			return b.ForEach(func(_, _ []byte) error { return nil })
-		})
-	})
 }
 
 func explain(err error) error {

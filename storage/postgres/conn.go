@@ -110,6 +110,27 @@ func (s *Store) attempt(ctx context.Context, detach bool, fn func(ctx context.Co
 	return err
 }
 
+// beginLocking begins a transaction that locks rows; Store.endIdle must follow.
+const beginLocking = `BEGIN ISOLATION LEVEL READ COMMITTED`
+
+// idleIn returns the statement that bounds how long a transaction may wait for
+// its client. A node that vanishes with its machine or its network says no
+// goodbye: without it the rows would stay locked until TCP has found out, which
+// takes hours. It is half of what an operation may take, so that others who
+// wait for the rows get them in time. It is said in each transaction because a
+// pooler may give each to another session.
+func idleIn(timeout time.Duration) string {
+	return fmt.Sprintf(`SET LOCAL idle_in_transaction_session_timeout = %d`, max(timeout.Milliseconds()/2, 1))
+}
+
+// begin begins a transaction that locks rows.
+func (s *Store) begin(ctx context.Context, c *pgx.Conn) error {
+	var b pgx.Batch
+	b.Queue(beginLocking)
+	b.Queue(s.endIdle)
+	return c.SendBatch(ctx, &b).Close()
+}
+
 func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	wait, cancel := context.WithTimeout(ctx, s.wait)
 	defer cancel()

@@ -117,7 +117,8 @@ func (s *Store) hold(seen *rows, users []string) (*rows, error) {
 	if r.conn.PgConn().TxStatus() != 'I' {
 		b.Queue(`ROLLBACK`)
 	}
-	b.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
+	b.Queue(beginLocking)
+	b.Queue(s.endIdle)
 	if len(users) > 0 {
 		b.Queue(`SELECT id, record FROM users WHERE id = ANY($1) ORDER BY id FOR UPDATE`, users).Query(func(found pgx.Rows) error {
 			return r.scanUsers(found)

@@ -208,6 +208,11 @@ func (s *Store) RevokeFamily(ctx context.Context, id storage.FamilyID, reason st
 	return found && err == nil, err
 }
 
+const (
+	pageAll    = familySelect + ` WHERE f.id > $1 ORDER BY f.id LIMIT $2`
+	pageOfUser = familySelect + ` WHERE f.id > $1 AND f.user_id = $3 ORDER BY f.id LIMIT $2`
+)
+
 // PageFamilies lists families in the order of their ids, which is that of
 // their creation.
 func (s *Store) PageFamilies(ctx context.Context, userID, after string, limit int) (page []storage.Family, next string, err error) {
@@ -219,14 +224,12 @@ func (s *Store) PageFamilies(ctx context.Context, userID, after string, limit in
 		}
 	}
 	limit = storage.PageSize(limit)
-	query, args := ` WHERE (f.id > $1 OR $2)`, []any{[16]byte(start), after == ""}
+	query, args := pageAll, []any{[16]byte(start), limit + 1} // no family has the id zero
 	if userID != "" {
-		query, args = query+` AND f.user_id = $4`, append(args, limit+1, text(userID))
-	} else {
-		args = append(args, limit+1)
+		query, args = pageOfUser, append(args, text(userID))
 	}
 	err = s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		rows, err := c.Query(ctx, s.sql(familySelect+query+` ORDER BY f.id LIMIT $3`), args...)
+		rows, err := c.Query(ctx, s.sql(query), args...)
 		if err == nil {
 			page, err = scanFamilies(rows)
 		}

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,12 +24,31 @@ type expiring struct {
 	sweep string // looks at up to $1 records and returns how many it saw and how many it deleted
 }
 
+// dbNow is the database's time as an index takes it: for a function whose
+// value may change from row to row, all rows would be looked at.
+const dbNow = `(SELECT clock_timestamp())`
+
+// firstDue asks whether the first record of a table by time is due. To ask
+// whether any is, PostgreSQL would look through the table for one.
+func firstDue(table, at string) string {
+	return `coalesce((SELECT ` + at + ` FROM ` + table + ` ORDER BY ` + at + ` LIMIT 1) <= clock_timestamp(), false)`
+}
+
 // plain deletes the due records of a table by what they are known by.
 func plain(table, key, at string) expiring {
+	// By the index of the key, whatever a plan reckons with.
+	var parts []string
+	for column := range strings.SplitSeq(key, ", ") {
+		parts = append(parts, column+` = ANY (ARRAY(SELECT `+column+` FROM due))`)
+	}
+	found := strings.Join(parts, " AND ")
+	if len(parts) > 1 {
+		found += ` AND (` + key + `) IN (SELECT ` + key + ` FROM due)`
+	}
 	return expiring{
-		due: `EXISTS (SELECT FROM ` + table + ` WHERE ` + at + ` <= clock_timestamp())`,
-		sweep: `WITH due AS (SELECT ` + key + ` FROM ` + table + ` WHERE ` + at + ` <= clock_timestamp() ORDER BY ` + at + ` LIMIT $1 FOR UPDATE SKIP LOCKED),
-			gone AS (DELETE FROM ` + table + ` WHERE (` + key + `) IN (SELECT ` + key + ` FROM due) RETURNING 1)
+		due: firstDue(table, at),
+		sweep: `WITH due AS (SELECT ` + key + ` FROM ` + table + ` WHERE ` + at + ` <= ` + dbNow + ` ORDER BY ` + at + ` LIMIT $1 FOR UPDATE SKIP LOCKED),
+			gone AS (DELETE FROM ` + table + ` WHERE ` + found + ` RETURNING 1)
 			SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM gone)`,
 	}
 }
@@ -37,7 +57,7 @@ func plain(table, key, at string) expiring {
 // prolonged since: these are looked at again when they expire.
 func prolonged(table string) expiring {
 	return expiring{
-		due: `EXISTS (SELECT FROM ` + table + ` WHERE look_at <= clock_timestamp())`,
+		due: firstDue(table, "look_at"),
 		sweep: `WITH t AS MATERIALIZED (SELECT clock_timestamp() AS now),
 			due AS MATERIALIZED (SELECT id, least(idle_expires_at, expires_at) AS until FROM ` + table + ` WHERE look_at <= (SELECT now FROM t)
 				ORDER BY look_at LIMIT $1 FOR UPDATE SKIP LOCKED),
@@ -88,13 +108,14 @@ func (s *Store) DeleteExpired(ctx context.Context, limit int) (deleted int, more
 	if err != nil {
 		return 0, false, err
 	}
+	s.expired.Add(uint64(deleted))
 	return deleted, more, nil
 }
 
 // dueTables returns the tables with records to look at, in an order that
 // changes, and drops expired claims and notices, which count for nothing.
 func (s *Store) dueTables(ctx context.Context, c *pgx.Conn) (due []expiring, sessionKeys bool, err error) {
-	query := `SELECT ` + expiredClaims.due + `, ` + expiredNotices.due + `, EXISTS (SELECT FROM session_keys WHERE look_at <= clock_timestamp())`
+	query := `SELECT ` + expiredClaims.due + `, ` + expiredNotices.due + `, ` + firstDue("session_keys", "look_at")
 	var claims, notices bool
 	found := make([]bool, len(expiringTables))
 	to := []any{&claims, &notices, &sessionKeys}
@@ -150,13 +171,15 @@ func (s *Store) sweep(ctx context.Context, c *pgx.Conn, due []expiring, limit in
 	return deleted, more, err
 }
 
+const dueSessionKeys = `SELECT clock_timestamp(), identity, record FROM session_keys WHERE look_at <= ` + dbNow + ` ORDER BY look_at LIMIT $1`
+
 // expireSessionKeys drops expired session_keys from custody, unless another one
 // was put there meanwhile.
 func (s *Store) expireSessionKeys(ctx context.Context, c *pgx.Conn, limit int) (deleted int, more bool, err error) {
 	type row struct{ identity, data []byte }
 	var now time.Time
 	var due []row
-	found, err := c.Query(ctx, s.sql(`SELECT clock_timestamp(), identity, record FROM session_keys WHERE look_at <= clock_timestamp() ORDER BY look_at LIMIT $1`), limit)
+	found, err := c.Query(ctx, s.sql(dueSessionKeys), limit)
 	if err != nil {
 		return 0, false, err
 	}

@@ -39,7 +39,7 @@ func (s *Store) checkHome(ctx context.Context) error {
 	}
 	marked := false
 	err = s.write(ctx, func(ctx context.Context, c *pgx.Conn) error {
-		marked, err = moveIn(ctx, c, now)
+		marked, err = s.moveIn(ctx, c, now)
 		return err
 	})
 	if err == nil && marked {
@@ -65,8 +65,8 @@ func (s *Store) whereabouts(ctx context.Context) (h home, err error) {
 }
 
 // moveIn records where the data are, and reports whether they were elsewhere.
-func moveIn(ctx context.Context, c *pgx.Conn, now home) (marked bool, err error) {
-	if _, err := c.Exec(ctx, `BEGIN ISOLATION LEVEL READ COMMITTED`); err != nil {
+func (s *Store) moveIn(ctx context.Context, c *pgx.Conn, now home) (marked bool, err error) {
+	if err := s.begin(ctx, c); err != nil {
 		return false, err
 	}
 	tag, err := c.Exec(ctx, `INSERT INTO home (system_id, database_id) VALUES ($1, $2) ON CONFLICT (one) DO NOTHING`, now.system, now.database)

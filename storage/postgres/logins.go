@@ -75,9 +75,9 @@ func (s *Store) PageLogins(ctx context.Context, userID, after string, limit int)
 	err = s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		page, next = nil, ""
 		found, err := c.Query(ctx, s.sql(`SELECT l.id, l.record FROM logins l JOIN users u ON u.id = l.user_id
-			WHERE l.user_id = $1 AND (l.id > $2 OR $3) AND NOT u.disabled AND NOT u.retired
+			WHERE l.user_id = $1 AND l.id > $2 AND NOT u.disabled AND NOT u.retired
 				AND l.ended_at IS NULL AND l.idle_expires_at > clock_timestamp() AND l.expires_at > clock_timestamp() AND l.user_epoch = u.epoch
-			ORDER BY l.id LIMIT $4`), text(userID), [16]byte(start), after == "", limit+1)
+			ORDER BY l.id LIMIT $3`), text(userID), [16]byte(start), limit+1) // no login session has the id zero
 		if err != nil {
 			return err
 		}
@@ -120,12 +120,14 @@ func (s *Store) EndLogin(ctx context.Context, id storage.LoginID, notify []strin
 	return found && err == nil, err
 }
 
+const dueLogouts = `SELECT id, client_id, user_id, family_id, ended_at, attempts, next_at FROM logouts
+	WHERE next_at <= ` + dbNow + ` ORDER BY next_at, id LIMIT $1`
+
 // DueLogouts returns logout notices whose time has come.
 func (s *Store) DueLogouts(ctx context.Context, limit int) (due []storage.LogoutNotice, err error) {
 	err = s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		due = nil
-		found, err := c.Query(ctx, s.sql(`SELECT id, client_id, user_id, family_id, ended_at, attempts, next_at FROM logouts
-			WHERE next_at <= clock_timestamp() ORDER BY next_at, id LIMIT $1`), storage.PageSize(limit))
+		found, err := c.Query(ctx, s.sql(dueLogouts), storage.PageSize(limit))
 		if err != nil {
 			return err
 		}

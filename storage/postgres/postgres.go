@@ -66,6 +66,7 @@ type Store struct {
 	serving string // how servers call themselves in this database
 	wait    time.Duration
 	timeout time.Duration
+	endIdle string // a statement, see idleIn
 
 	onCommit func(operations int, elapsed time.Duration) // nil: nobody asks
 	clock    func() time.Time                            // of a test, in the place of the database's; nil: none
@@ -73,6 +74,7 @@ type Store struct {
 	closed     atomic.Bool
 	commits    atomic.Uint64
 	operations atomic.Uint64
+	expired    atomic.Uint64
 	gcTurn     atomic.Uint32 // where the next DeleteExpired begins
 	size       sizeProbe
 
@@ -116,6 +118,7 @@ func open(ctx context.Context, opts Options, test hooks) (*Store, error) {
 	if s.timeout <= 0 {
 		s.timeout = defaultTimeout
 	}
+	s.endIdle = idleIn(s.timeout)
 	s.families.run, s.families.wait, s.families.reads = s.familiesTogether, s.wait, true
 	s.accesses.run, s.accesses.wait, s.accesses.reads = s.accessTogether, s.wait, true
 	s.rotations.run, s.rotations.wait = s.rotateTogether, s.wait
@@ -140,10 +143,21 @@ func (s *Store) start(ctx context.Context, keyring *seal.Keyring) (err error) {
 	if err := s.checkSchema(ctx); err != nil {
 		return err
 	}
+	s.warnOfLoss(ctx)
 	if s.vault, err = storage.OpenVault(ctx, s, keyring); err != nil {
 		return err
 	}
 	return s.checkHome(ctx)
+}
+
+// warnOfLoss says so where the database acknowledges commits that a crash may
+// undo: a revoked sign-in would come back to life.
+func (s *Store) warnOfLoss(ctx context.Context) {
+	var mode string
+	err := s.readRow(ctx, `SELECT coalesce(current_setting('synchronous_commit', true), '')`, nil, &mode)
+	if err == nil && mode == "off" {
+		s.log.Warn("the database acknowledges commits before they are durable: set synchronous_commit to on", "event", "storage.not_durable")
+	}
 }
 
 // poolConfig returns the configuration of the pool. Its errors say nothing of
@@ -213,7 +227,7 @@ type sizeProbe struct {
 // Stats returns counters since Open, of this node alone, and the size of the
 // database as it was within the last half minute.
 func (s *Store) Stats() storage.Stats {
-	return storage.Stats{Commits: s.commits.Load(), Operations: s.operations.Load(), SizeBytes: s.sizeBytes()}
+	return storage.Stats{Commits: s.commits.Load(), Operations: s.operations.Load(), Expired: s.expired.Load(), SizeBytes: s.sizeBytes()}
 }
 
 func (s *Store) sizeBytes() int64 {

@@ -3,8 +3,10 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -148,4 +150,21 @@ func countRows(t *testing.T, store storage.Store) (rows int) {
 		rows += n * weight
 	}
 	return rows
+}
+
+// Who lets the database forget what it has acknowledged is told so.
+func TestWarnsOfCommitsThatMayBeLost(t *testing.T) {
+	for mode, want := range map[string]bool{"off": true, "on": false} {
+		var log strings.Builder
+		s := openDatabase(t, Options{
+			DSN:    secret.New(cluster.Database(t) + " synchronous_commit=" + mode),
+			Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		}, hooks{})
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(log.String(), "event=storage.not_durable"); got != want {
+			t.Errorf("%s: %q", mode, log.String())
+		}
+	}
 }

@@ -36,7 +36,7 @@ func (s *Store) EndRestored(ctx context.Context, step storage.RestoreStep) (res 
 	step.Limit = storage.PageSize(step.Limit)
 	err = s.write(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		res = storage.RestoreStepResult{}
-		if _, err := c.Exec(ctx, `BEGIN ISOLATION LEVEL READ COMMITTED`); err != nil {
+		if err := s.begin(ctx, c); err != nil {
 			return err
 		}
 		var version int64

@@ -1,11 +1,12 @@
 // Package pgtest starts a PostgreSQL of its own for tests and measurements, in a
-// folder that is gone afterwards: it listens on a socket there and nowhere else.
+// folder that is gone afterwards, unless it is to stay: it listens on a socket there and nowhere else.
 package pgtest
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/user"
@@ -24,6 +25,7 @@ import (
 // Cluster is a running PostgreSQL. Start makes it.
 type Cluster struct {
 	dir     string
+	keeps   bool   // the folder, when it is stopped
 	missing string // why there is none; "": there is
 	command []string
 	owner   *syscall.Credential // who runs it; nil: whoever runs the test
@@ -76,9 +78,34 @@ func StartDurable(base string, prepare func(ctx context.Context, dsn string) err
 	return launch(initdb, base, nil, prepare)
 }
 
+// StartKept starts a PostgreSQL in a folder that stays: with what is there from
+// an earlier start, or else anew. Settings are added to those that it comes
+// with. It may return ErrMissing.
+func StartKept(dir string, settings []string, prepare func(ctx context.Context, dsn string) error) (*Cluster, error) {
+	initdb, err := program("initdb")
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMissing, err)
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, err
+	}
+	c := &Cluster{dir: dir, keeps: true}
+	if err := c.start(initdb, settings, prepare); err != nil {
+		return nil, errors.Join(err, c.Stop())
+	}
+	return c, nil
+}
+
 func launch(initdb, base string, settings []string, prepare func(ctx context.Context, dsn string) error) (*Cluster, error) {
-	c := &Cluster{}
-	if err := c.start(initdb, base, settings, prepare); err != nil {
+	dir, err := os.MkdirTemp(base, "wxidp-pg-")
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{dir: dir}
+	if err := c.start(initdb, settings, prepare); err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
 	return c, nil
@@ -96,18 +123,19 @@ func program(name string) (string, error) {
 	return found[len(found)-1], nil
 }
 
-func (c *Cluster) start(initdb, base string, settings []string, prepare func(ctx context.Context, dsn string) error) (err error) {
-	if c.dir, err = os.MkdirTemp(base, "wxidp-pg-"); err != nil {
-		return err
-	}
+func (c *Cluster) start(initdb string, settings []string, prepare func(ctx context.Context, dsn string) error) (err error) {
 	if c.owner, err = owner(c.dir); err != nil {
 		return err
 	}
 	data := filepath.Join(c.dir, "data")
-	build := exec.Command(initdb, "-D", data, "-U", "wxidp", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-	build.Dir, build.SysProcAttr = c.dir, attributes(c.owner)
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("initdb: %w: %s", err, out)
+	_, err = os.Stat(filepath.Join(data, "PG_VERSION"))
+	fresh := errors.Is(err, fs.ErrNotExist)
+	if fresh {
+		build := exec.Command(initdb, "-D", data, "-U", "wxidp", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+		build.Dir, build.SysProcAttr = c.dir, attributes(c.owner)
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("initdb: %w: %s", err, out)
+		}
 	}
 	c.command = []string{filepath.Join(filepath.Dir(initdb), "postgres"), "-D", data, "-k", c.dir}
 	for _, setting := range append([]string{"listen_addresses=", "timezone=UTC"}, settings...) {
@@ -118,8 +146,10 @@ func (c *Cluster) start(initdb, base string, settings []string, prepare func(ctx
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startWait)
 	defer cancel()
-	if err := c.exec(ctx, "postgres", `CREATE DATABASE `+template); err != nil {
-		return err
+	if fresh {
+		if err := c.exec(ctx, "postgres", `CREATE DATABASE `+template); err != nil {
+			return err
+		}
 	}
 	return prepare(ctx, c.dsn(template))
 }
@@ -187,6 +217,7 @@ func (c *Cluster) run(server *exec.Cmd) error {
 	started, ended := make(chan error), c.ended
 	go func() {
 		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()     // or the thread would end, and with it whatever else was started on it before
 		defer func() { _ = log.Close() }() // nothing of it is kept
 		err := server.Start()
 		started <- err
@@ -325,7 +356,7 @@ func (c *Cluster) DSN() string { return c.dsn(template) }
 // Pid is the id of the server's first process.
 func (c *Cluster) Pid() int { return c.process.Pid }
 
-// Stop ends the server and removes its folder.
+// Stop ends the server and removes its folder, unless that is to stay.
 func (c *Cluster) Stop() error {
 	if c == nil || c.dir == "" {
 		return nil
@@ -336,10 +367,13 @@ func (c *Cluster) Stop() error {
 		select {
 		case <-c.ended:
 			err = nil
-		case <-time.After(20 * time.Second):
+		case <-time.After(60 * time.Second):
 			err = errors.Join(err, c.process.Kill(), errors.New("pgtest: PostgreSQL did not end by itself"))
 			<-c.ended
 		}
+	}
+	if c.keeps {
+		return err
 	}
 	return errors.Join(err, os.RemoveAll(c.dir))
 }
