@@ -40,7 +40,7 @@ func migrateUpCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Apply the migrations that the database lacks",
-		Long:  `Apply the migrations that the database lacks. Where it lacks none, that is
+		Long: `Apply the migrations that the database lacks. Where it lacks none, that is
 no error; where a newer program has migrated it, the exit code is 1.`,
 		Example: `  wxidp migrate up --config /etc/wxidp/config.yaml
   wxidp migrate up --dsn-file /run/secrets/owner-dsn   # as the owner of the tables`,
