@@ -34,11 +34,14 @@ schema can belong to another one.`,
 	return cmd
 }
 
+var errNewerSchema = errors.New("a newer program has migrated the database; use that one")
+
 func migrateUpCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Apply the migrations that the database lacks",
-		Long:  `Apply the migrations that the database lacks. Applying none is no error.`,
+		Long: `Apply the migrations that the database lacks. Where it lacks none, that is
+no error; where a newer program has migrated it, the exit code is 1.`,
 		Example: `  wxidp migrate up --config /etc/wxidp/config.yaml
   wxidp migrate up --dsn-file /run/secrets/owner-dsn   # as the owner of the tables`,
 		Args: takes(),
@@ -55,9 +58,17 @@ func migrateUpCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if len(applied) == 0 {
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), "the database is up to date")
+		if len(applied) > 0 {
+			return nil
 		}
+		schema, err := postgres.MigrateStatus(cmd.Context(), dsn)
+		switch {
+		case err != nil:
+			return err
+		case schema.Version > schema.Known:
+			return errNewerSchema
+		}
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), "the database is up to date")
 		return err
 	}
 	return cmd
@@ -99,7 +110,7 @@ code is 1 where they differ.`,
 		case err != nil:
 			return err
 		case schema.Version > schema.Known:
-			return errors.New("a newer program has migrated the database; use that one")
+			return errNewerSchema
 		case !schema.Current():
 			return fmt.Errorf("not applied yet: %s; run wxidp migrate up", strings.Join(schema.Pending, ", "))
 		}

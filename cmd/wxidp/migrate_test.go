@@ -53,6 +53,9 @@ func TestMigrate(t *testing.T) {
 	if code, _, errs := migrate("status"); code != 1 || !strings.Contains(errs, "newer program") {
 		t.Errorf("status of a newer schema: %d, %s", code, errs)
 	}
+	if code, out, errs := migrate("up"); code != 1 || out != "" || !strings.Contains(errs, "newer program") {
+		t.Errorf("up with a newer schema: %d, %s%s", code, out, errs)
+	}
 }
 
 // TestMigrateNeedsPostgres: the data file has no schema, and a database that

@@ -221,19 +221,15 @@ func TestThreat20NodesParallelRefresh(t *testing.T) {
 // the other, and reuse after the grace ends the sign-in on both.
 func TestThreat18NodesGrace(t *testing.T) {
 	t.Parallel()
-	c := startCluster(t, 2, withConfig(func(yaml string) string { return "tokens: { refresh_grace: 2s }\n" + yaml }))
+	c := startCluster(t, 2, withConfig(func(yaml string) string { return "tokens: { refresh_grace: 5s }\n" + yaml }))
 	a, b := c.nodes[0], c.nodes[1]
 	first := signIn(a, "alice")
 	lost := refresh(a, first.str("refresh_token"))
-	asked := time.Now()
 	again := refresh(b, first.str("refresh_token"))
 	if again.Status != http.StatusOK || again.str("refresh_token") != lost.str("refresh_token") {
 		t.Fatalf("repeat on the other node: %v\nfirst: %v", again, lost)
 	}
-	if took := time.Since(asked); took > time.Second {
-		t.Logf("the repeat took %v", took)
-	}
-	time.Sleep(2500 * time.Millisecond) // the grace has to pass by the database's clock
+	time.Sleep(5500 * time.Millisecond) // the grace has to pass by the database's clock
 	refused(t, refresh(b, first.str("refresh_token")), http.StatusBadRequest, "invalid_grant")
 	for _, node := range c.nodes {
 		dead(node, "after reuse on the other node", again)

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -17,7 +15,6 @@ import (
 	"github.com/wxidp/wxidp/internal/seal"
 	"github.com/wxidp/wxidp/storage"
 	"github.com/wxidp/wxidp/storage/bolt"
-	"github.com/wxidp/wxidp/web"
 )
 
 // restoreResponse is what `wxidp restore --json` prints.
@@ -81,6 +78,11 @@ A dump that pg_restore loads into another database is known by itself.`,
 		if flags.mark && (flags.verify || flags.force) {
 			return errors.New("restore: --mark goes with neither --verify nor --force")
 		}
+		ctx, stop := untilSignal(cmd.Context())
+		defer stop()
+		if flags.mark {
+			return markRestored(ctx, cmd, *flags.config)
+		}
 		loaded, err := config.Load(*flags.config, os.Environ())
 		if err != nil {
 			return err
@@ -92,11 +94,6 @@ A dump that pg_restore loads into another database is known by itself.`,
 		keyring, err := seal.ParseKeyring([]byte(keys.Reveal()))
 		if err != nil {
 			return err
-		}
-		ctx, stop := untilSignal(cmd.Context())
-		defer stop()
-		if flags.mark {
-			return markRestored(ctx, cmd, loaded.Config, keyring)
 		}
 		return restore(ctx, cmd, &flags, loaded.Config, keyring, args[0])
 	}
@@ -148,19 +145,22 @@ func restore(ctx context.Context, cmd *cobra.Command, flags *restoreFlags, c *co
 	if flags.json {
 		return printJSON(cmd.OutOrStdout(), out)
 	}
-	_, err = io.WriteString(cmd.OutOrStdout(), restoredText(&out))
+	_, err = io.WriteString(cmd.OutOrStdout(), restoredText(&out, startAgain(cmd)))
 	return err
 }
 
-func restoredText(out *restoreResponse) string {
+func restoredText(out *restoreResponse, next string) string {
 	var b strings.Builder
 	made := "it does not say when it was made"
 	if !out.TakenAt.IsZero() {
 		made = "made " + when(out.TakenAt)
 	}
 	fmt.Fprintf(&b, "%s is good: %s, %s.\n", out.File, bytesText(out.Size), made)
-	fmt.Fprintf(&b, "It holds %d users, %d live sign-ins (the newest of %s) and %d live browser sessions.\n",
-		out.Users, out.SignIns, when(out.NewestSignIn), out.LoginSessions)
+	newest := ""
+	if !out.NewestSignIn.IsZero() {
+		newest = " (the newest of " + when(out.NewestSignIn) + ")"
+	}
+	fmt.Fprintf(&b, "It holds %d users, %d live sign-ins%s and %d live browser sessions.\n", out.Users, out.SignIns, newest, out.LoginSessions)
 	if !out.Checksum {
 		b.WriteString("It has no checksum, so it was not written by wxidp backup, or was served since: its pages hang together, but a changed value may go unnoticed.\n")
 	}
@@ -171,32 +171,40 @@ func restoredText(out *restoreResponse) string {
 	if out.Kept != "" {
 		fmt.Fprintf(&b, "What was there is kept as %s: delete it when you need it no more.\n", out.Kept)
 	}
-	b.WriteString(startAgain)
+	b.WriteString(next)
 	return b.String()
 }
 
-const startAgain = `Now start the server once with one of
-  wxidp serve --after-restore=revoke-all    everybody signs in again
-  wxidp serve --after-restore=accept        sign-ins go on, also those that were ended since
-`
+// startAgain says what follows, for the configuration that the command names.
+func startAgain(cmd *cobra.Command) string {
+	serve := "wxidp serve"
+	if flag := cmd.Flags().Lookup("config"); flag.Changed {
+		serve += " --config " + flag.Value.String()
+	}
+	return "Now start the server once with one of\n" +
+		"  " + serve + " --after-restore=revoke-all    everybody signs in again\n" +
+		"  " + serve + " --after-restore=accept        sign-ins go on, also those that were ended since\n"
+}
 
 // markRestored says of the data that the configuration names that they were
-// restored.
-func markRestored(ctx context.Context, cmd *cobra.Command, c *config.Config, keyring *seal.Keyring) (err error) {
-	if c.Storage.Driver == config.DriverBolt {
-		if _, err := os.Stat(c.Storage.Bolt.Path); errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("there are no data at %s", c.Storage.Bolt.Path)
-		}
-	}
-	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelError}))
-	store, err := openStore(ctx, c, keyring, web.NewMetrics(nil), log)
+// restored. Whoever uses them would not hear of it, so nobody may.
+func markRestored(ctx context.Context, cmd *cobra.Command, configPath string) (err error) {
+	data, err := (&endOpener{configPath: configPath}).source(ctx, "config")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	if err := storage.MarkRestored(ctx, store, time.Time{}); err != nil {
+	defer func() { err = errors.Join(err, data.close()) }()
+	if data.Idle != nil {
+		if err := data.Idle(ctx); err != nil {
+			return err
+		}
+	}
+	if err := storage.MoveUnfinished(ctx, data.Store); err != nil {
 		return err
 	}
-	_, err = io.WriteString(cmd.OutOrStdout(), "The data count as restored from a backup.\n"+startAgain)
+	if err := storage.MarkRestored(ctx, data.Store, time.Time{}); err != nil {
+		return err
+	}
+	_, err = io.WriteString(cmd.OutOrStdout(), "The data count as restored from a backup.\n"+startAgain(cmd))
 	return err
 }

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	afterRestoreUsage = "what becomes of the sign-ins in data that were restored from a backup: " +
-		"`revoke-all` or accept. To be said once, at the first start after restoring"
+	afterRestoreUsage = "`choice` about the sign-ins in data that were restored from a backup: " +
+		"revoke-all or accept. To be said once, at the first start after restoring"
 
 	// settleLogEvery is the pause between log lines about the progress.
 	settleLogEvery = 10 * time.Second

@@ -365,7 +365,7 @@ func TestRestoreCommand(t *testing.T) {
 	if err := os.Remove(data); err != nil {
 		t.Fatal(err)
 	}
-	fails("there are no data", "--mark")
+	fails("there is no data file", "--mark")
 	if _, err := os.Stat(data); err == nil {
 		t.Error("--mark has made data")
 	}
@@ -378,11 +378,14 @@ func TestRestorePostgres(t *testing.T) {
 		return strings.Replace(yaml, "STORAGE", fmt.Sprintf("storage: { driver: postgres, postgres: { dsn: %q } }", dsn), 1)
 	}))
 	alice := signIn(s, "alice")
+	if code, _, errs := runCLI(t, "restore", "--mark", "--config", s.ConfigPath()); code != 1 || !strings.Contains(errs, "in use") {
+		t.Errorf("marked beside a server: %d, %s", code, errs)
+	}
 	s.stop()
 	if code, _, errs := runCLI(t, "restore", "x.db", "--config", s.ConfigPath()); code != 1 || !strings.Contains(errs, "pg_restore") {
 		t.Errorf("restore of a file: %d, %s", code, errs)
 	}
-	if out := restoreCLI(s, "--mark"); !strings.Contains(out, "--after-restore=revoke-all") {
+	if out := restoreCLI(s, "--mark"); !strings.Contains(out, "wxidp serve --config "+s.ConfigPath()+" --after-restore=revoke-all") {
 		t.Errorf("%s", out)
 	}
 	if err := s.startErr(); err == nil || !strings.Contains(err.Error(), "--after-restore=accept") {

@@ -304,7 +304,7 @@ func (s *suite) recentFamilies() {
 	s.redeemed(s.grant(s.login(li, "c")))
 	third := with(other, clientID, true)
 	expiring := s.device(login, clientID)
-	expiring.Absolute = s.short()
+	expiring.Absolute = s.seen()
 	s.tick()
 	fourth := s.wantRedeem(expiring, storage.RedeemOK).Family
 	fifth := with(login, clientID, false)
@@ -312,7 +312,7 @@ func (s *suite) recentFamilies() {
 	want(ming, 2, fifth, fourth)
 	want(ming, 0, fifth, fourth, third, second, first)
 
-	s.outlive()
+	s.outlast()
 	want(ming, 10, fifth, third, second, first)
 	if _, err := s.store.RevokeFamily(s.Context(), fifth.ID, "x"); err != nil {
 		s.Fatal(err)

@@ -247,10 +247,10 @@ func (s *suite) erase() {
 	id := s.account("ming")
 	in := bound(phone(union(appID, "o1", platform, "u1"), numberA, false), id)
 	in.SessionKey, in.SessionKeyLifetime = secret.New("key"), long
-	in.Absolute = s.short()
+	in.Absolute = s.seen()
 	first := s.wantOK(in)
 	in = external(union(otherApp, "o2", platform, "u2"), "x-1")
-	in.Absolute = s.short()
+	in.Absolute = s.seen()
 	x := s.wantOK(in)
 	if res, err := s.store.Merge(s.Context(), x.UserID, id, false); err != nil || res.Verdict != storage.MergeOK {
 		s.Fatalf("Merge = %+v, %v", res, err)

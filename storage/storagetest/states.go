@@ -147,12 +147,12 @@ func (s *suite) logouts() {
 	now := time.Now()
 	for i := range due {
 		due[i].Attempts = uint32(i)
-		due[i].Next = now.Add(s.short() - time.Duration(i)*time.Millisecond)
+		due[i].Next = now.Add(s.seen() - time.Duration(i)*time.Millisecond)
 	}
 	due[0].Next, due[1].Next = time.Time{}, time.Time{}
 	s.must(s.store.SettleLogouts(s.Context(), due))
 	s.wantDue()
-	s.outlive()
+	s.outlast()
 	later, err := s.store.DueLogouts(s.Context(), 0)
 	s.must(err)
 	if len(later) != 3 || later[0].ID != due[4].ID || later[1].ID != due[3].ID || later[2].ID != due[2].ID || later[0].Attempts != 4 ||

@@ -204,7 +204,8 @@ const (
 	callers  = 64
 )
 
-// short is a lifetime whose end the tests wait for.
+// short is a lifetime whose end the tests wait for. Of what lasts so long they
+// look at nothing before: a busy machine may take longer for that.
 func (s *suite) short() time.Duration {
 	if s.Bubble {
 		return time.Minute
@@ -214,6 +215,18 @@ func (s *suite) short() time.Duration {
 
 // outlive waits until what lasts for short has surely ended.
 func (s *suite) outlive() { time.Sleep(s.short() + s.short()/2) }
+
+// seen is a lifetime that lasts while a test does a few things with what it
+// then outlasts.
+func (s *suite) seen() time.Duration {
+	if s.Bubble {
+		return s.short()
+	}
+	return 3 * time.Second
+}
+
+// outlast waits until what lasts for seen has surely ended.
+func (s *suite) outlast() { time.Sleep(s.seen() + s.short()/2) }
 
 func request(openID string) storage.SignIn {
 	return storage.SignIn{
