@@ -25,11 +25,13 @@ type memory struct {
 	version uint64
 	swaps   int   // that succeeded
 	fails   error // when set, every call returns it
+	read    int   // calls of Record
 }
 
 func (m *memory) Record(_ context.Context, name string) ([]byte, uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.read++
 	if name != recordName {
 		return nil, 0, errors.New("unexpected record " + name)
 	}
@@ -45,6 +47,12 @@ func (m *memory) SwapRecord(_ context.Context, _ string, version uint64, value [
 	m.value, m.version = bytes.Clone(value), m.version+7 // versions need not be consecutive
 	m.swaps++
 	return true, nil
+}
+
+func (m *memory) reads() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.read
 }
 
 func (m *memory) fail(err error) {

@@ -36,6 +36,8 @@ var (
 	// disabled, or enabled so recently that its first key is not yet
 	// published long enough.
 	ErrNoKey = errors.New("keys: no signing key")
+
+	errUnknownKID = errors.New("unknown kid")
 )
 
 // usualTypes have their headers prepared: access tokens (RFC 9068), ID Tokens,
@@ -260,7 +262,7 @@ func (s *snapshot) parseHeader(encoded string) (headerRef, error) {
 	}
 	key := s.keys[members["kid"]]
 	if key == nil {
-		return headerRef{}, invalid("unknown kid %s", shown(members["kid"]))
+		return headerRef{}, fmt.Errorf("%w: %w %s", ErrInvalidToken, errUnknownKID, shown(members["kid"]))
 	}
 	if key.alg != members["alg"] {
 		return headerRef{}, invalid("alg %s with a key for %s", members["alg"], key.alg)

@@ -122,6 +122,7 @@ type Ring struct {
 	snap     atomic.Pointer[snapshot]
 	syncedAt atomic.Pointer[time.Time] // when the document was last read
 	wake     chan struct{}             // asks Run for a round now
+	looks    looks
 
 	// mu keeps reading the document, swapping it and putting it in force one
 	// step, so that an older document never displaces a newer one. No key is
@@ -153,6 +154,7 @@ func open(ctx context.Context, o Options, newSigner func(string) (crypto.Signer,
 		pollEvery: o.PollEvery,
 		newSigner: newSigner,
 		wake:      make(chan struct{}, 1),
+		looks:     looks{turn: make(chan struct{}, 1)},
 	}
 	if r.pollEvery == 0 {
 		r.pollEvery = DefaultPollEvery
@@ -288,33 +290,10 @@ func (r *Ring) attempt(ctx context.Context, decide func(*document, *pool) error,
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	value, version, err := r.store.Record(ctx, recordName)
+	stored, version, err := r.load(ctx)
 	if err != nil {
-		return fmt.Errorf("keys: reading the key document: %w", err)
+		return err
 	}
-	var stored *document
-	inForce := r.snap.Load()
-	switch {
-	case version != 0 && inForce != nil && bytes.Equal(value, inForce.value):
-		stored = inForce.doc
-		r.install(inForce.with(*r.settings.Load()))
-	case version != 0:
-		if stored, err = decodeDocument(value); err != nil {
-			return err
-		}
-		// Every stored key must open before anything may be changed, so that
-		// a wrong master key can never replace one.
-		snap, err := r.build(stored, value)
-		if err != nil {
-			return err
-		}
-		r.install(snap)
-	case inForce != nil:
-		return errors.New("keys: the key document has vanished from the store")
-	default:
-		stored = &document{Version: documentVersion, first: true}
-	}
-
 	changed := stored.clone()
 	if err := decide(changed, fresh); err != nil {
 		return err
@@ -324,7 +303,7 @@ func (r *Ring) attempt(ctx context.Context, decide func(*document, *pool) error,
 	if err != nil {
 		return err
 	}
-	if version != 0 && bytes.Equal(encoded, value) {
+	if version != 0 && bytes.Equal(encoded, r.snap.Load().value) {
 		return nil
 	}
 	snap, err := r.build(changed, encoded)
@@ -341,6 +320,36 @@ func (r *Ring) attempt(ctx context.Context, decide func(*document, *pool) error,
 	r.install(snap)
 	r.logChanges(stored, changed)
 	return nil
+}
+
+// load reads the document, puts it in force, and returns it with its version; a
+// first one, and version 0, where there is none. mu is held.
+func (r *Ring) load(ctx context.Context) (stored *document, version uint64, err error) {
+	value, version, err := r.store.Record(ctx, recordName)
+	if err != nil {
+		return nil, 0, fmt.Errorf("keys: reading the key document: %w", err)
+	}
+	inForce := r.snap.Load()
+	switch {
+	case version != 0 && inForce != nil && bytes.Equal(value, inForce.value):
+		r.install(inForce.with(*r.settings.Load()))
+		return inForce.doc, version, nil
+	case version != 0:
+		if stored, err = decodeDocument(value); err != nil {
+			return nil, 0, err
+		}
+		// Every stored key must open before anything may be changed, so that
+		// a wrong master key can never replace one.
+		snap, err := r.build(stored, value)
+		if err != nil {
+			return nil, 0, err
+		}
+		r.install(snap)
+		return stored, version, nil
+	case inForce != nil:
+		return nil, 0, errors.New("keys: the key document has vanished from the store")
+	}
+	return &document{Version: documentVersion, first: true}, 0, nil
 }
 
 func (r *Ring) install(snap *snapshot) {

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wxidp/wxidp/keys"
 	"github.com/wxidp/wxidp/storage"
 )
 
@@ -64,19 +66,22 @@ func (a *audience) UnmarshalJSON(raw []byte) error {
 var errTokenRefused = errors.New("not a valid access token")
 
 // parseAccessToken verifies signature, type, issuer and lifetime of an access
-// token. It does not know whether the token was revoked.
-func (p *Provider) parseAccessToken(token string) (accessTokenPayload, error) {
+// token. It does not know whether the token was revoked. An error that is not
+// errTokenRefused says that it cannot tell.
+func (p *Provider) parseAccessToken(ctx context.Context, token string, now time.Time) (accessTokenPayload, error) {
 	var claims accessTokenPayload
-	verified, err := p.keys.Verify(token, typAccessToken)
-	if err != nil {
+	verified, err := p.keys.VerifyLatest(ctx, token, typAccessToken)
+	if errors.Is(err, keys.ErrInvalidToken) {
 		return claims, errTokenRefused
+	}
+	if err != nil {
+		return claims, err
 	}
 	if claims, err = decodeAccessToken(verified.Payload); err != nil {
 		return claims, errTokenRefused
 	}
-	now := time.Now().Unix()
 	if claims.Issuer != p.issuer || claims.Subject == "" || claims.ClientID == "" || claims.JTI == "" ||
-		len(claims.Audience) == 0 || slices.Contains(claims.Audience, "") || claims.IssuedAt <= 0 || claims.Expires <= now ||
+		len(claims.Audience) == 0 || slices.Contains(claims.Audience, "") || claims.IssuedAt <= 0 || claims.Expires <= now.Unix() ||
 		claims.Confirmation != nil && claims.Confirmation.Thumbprint == "" {
 		return claims, errTokenRefused
 	}
@@ -148,7 +153,7 @@ func (t activeToken) has(scope string) bool { return slices.Contains(t.scopes(),
 // activeAccessToken verifies an access token and asks the store whether it and
 // its family are still good, and the configuration whether its client is.
 func (p *Provider) activeAccessToken(ctx context.Context, token string) (activeToken, error) {
-	claims, err := p.parseAccessToken(token)
+	claims, err := p.parseAccessToken(ctx, token, time.Now())
 	if err != nil {
 		return activeToken{}, err
 	}
@@ -174,8 +179,11 @@ func (p *Provider) activeAccessToken(ctx context.Context, token string) (activeT
 	if claims.SID != "" {
 		family := result.Family
 		if p.subject(snap, active.client, family.UserID) != claims.Subject || family.ClientID != claims.ClientID ||
-			!active.client.serves(family) || !p.macKeyLives(family) {
+			!active.client.serves(family) {
 			return activeToken{}, errTokenRefused
+		}
+		if lives, err := p.macKeyLives(ctx, family); err != nil || !lives {
+			return activeToken{}, cmp.Or(err, errTokenRefused)
 		}
 		active.family = &family
 	}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 )
 
@@ -56,7 +57,7 @@ func FuzzAccessToken(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, token string) {
-		if _, err := b.parseAccessToken(token); err == nil && token != issued.AccessToken {
+		if _, err := b.parseAccessToken(context.Background(), token, time.Now()); err == nil && token != issued.AccessToken {
 			t.Errorf("accepted %q", token)
 		}
 	})

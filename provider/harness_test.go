@@ -60,6 +60,12 @@ type bench struct {
 	store  *bolt.Store
 	ring   *keys.Ring
 	weChat *fakeWeChat
+
+	keyring *seal.Keyring
+}
+
+var benchKeys = keys.Settings{
+	RotateEvery: 400 * 24 * time.Hour, PublishAhead: 24 * time.Hour, TokenLifetime: time.Hour, RefreshLifetime: 400 * 24 * time.Hour,
 }
 
 func newBench(t testing.TB, edits ...func(*Settings)) *bench {
@@ -87,7 +93,7 @@ func newBench(t testing.TB, edits ...func(*Settings)) *bench {
 	for _, edit := range edits {
 		edit(&settings)
 	}
-	b := &bench{t: t, weChat: new(fakeWeChat)}
+	b := &bench{t: t, weChat: new(fakeWeChat), keyring: keyring}
 	ctx := context.Background()
 	if b.store, err = bolt.Open(ctx, bolt.Options{Path: filepath.Join(t.TempDir(), "data", "wxidp.db"), Keyring: keyring}); err != nil {
 		t.Fatal(err)
@@ -97,9 +103,7 @@ func newBench(t testing.TB, edits ...func(*Settings)) *bench {
 			t.Error(err)
 		}
 	})
-	b.ring, err = keys.Open(ctx, keys.Options{Store: b.store, Keyring: keyring, Settings: keys.Settings{
-		RotateEvery: 400 * 24 * time.Hour, PublishAhead: 24 * time.Hour, TokenLifetime: time.Hour, RefreshLifetime: 400 * 24 * time.Hour,
-	}})
+	b.ring, err = keys.Open(ctx, keys.Options{Store: b.store, Keyring: keyring, Settings: benchKeys})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -93,7 +94,11 @@ func (p *Provider) ownRefreshToken(ctx context.Context, sess *session, presented
 		return token, family, refuse("family_missing")
 	case err != nil:
 		return token, family, err
-	case !token.verify(p, family):
+	}
+	switch genuine, err := token.verify(ctx, p, family); {
+	case err != nil:
+		return token, family, err
+	case !genuine:
 		return token, family, refuse("refresh_token_forged")
 	case family.ClientID != sess.client.ID:
 		p.warn(ctx, sess.req, "token.misuse", slog.String("client_id", sess.client.ID),
@@ -101,8 +106,9 @@ func (p *Provider) ownRefreshToken(ctx context.Context, sess *session, presented
 		return token, family, refuse("other_client")
 	case !sess.client.serves(family):
 		return token, family, refuse("app_withdrawn")
-	case !p.macKeyLives(family):
-		return token, family, refuse("mac_key_revoked")
+	}
+	if lives, err := p.macKeyLives(ctx, family); err != nil || !lives {
+		return token, family, cmp.Or(err, refuse("mac_key_revoked"))
 	}
 	return token, family, nil
 }

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -58,8 +59,11 @@ func parseRefreshToken(token string) (parsedRefreshToken, bool) {
 
 // refreshToken is the refresh token of a family's live generation. The same
 // family always gives the same token.
-func (p *Provider) refreshToken(family storage.Family) (string, error) {
-	key, ok := p.keys.MACKeyByID(family.MACKeyID)
+func (p *Provider) refreshToken(ctx context.Context, family storage.Family) (string, error) {
+	key, ok, err := p.keys.MACKeyLatest(ctx, family.MACKeyID)
+	if err != nil {
+		return "", err
+	}
 	if !ok {
 		return "", fmt.Errorf("MAC key %d of family %s is gone", family.MACKeyID, family.ID)
 	}
@@ -76,16 +80,18 @@ func (p *Provider) refreshToken(family storage.Family) (string, error) {
 // macKeyLives reports whether the key of the family's live refresh token still
 // exists. A MAC key outlives every family made with it unless it is revoked,
 // which ends those families.
-func (p *Provider) macKeyLives(family storage.Family) bool {
-	_, ok := p.keys.MACKeyByID(family.MACKeyID)
-	return ok
+func (p *Provider) macKeyLives(ctx context.Context, family storage.Family) (bool, error) {
+	_, ok, err := p.keys.MACKeyLatest(ctx, family.MACKeyID)
+	return ok, err
 }
 
-// verify reports whether the token was made for this family.
-func (t parsedRefreshToken) verify(p *Provider, family storage.Family) bool {
-	key, ok := p.keys.MACKeyByID(t.macKeyID)
-	if !ok {
-		return false
+// verify reports whether the token was made for this family. It fails where the
+// token may be of a key that another node has just made, and the store cannot
+// tell.
+func (t parsedRefreshToken) verify(ctx context.Context, p *Provider, family storage.Family) (bool, error) {
+	key, ok, err := p.keys.MACKeyLatest(ctx, t.macKeyID)
+	if err != nil || !ok {
+		return false, err
 	}
 	var head [refreshTokenHead]byte
 	head[0] = refreshTokenVersion
@@ -93,7 +99,7 @@ func (t parsedRefreshToken) verify(p *Provider, family storage.Family) bool {
 	binary.BigEndian.PutUint32(head[17:21], t.generation)
 	binary.BigEndian.PutUint32(head[21:25], t.macKeyID)
 	mac := refreshTokenMAC(key.Key, head[:], family)
-	return hmac.Equal(mac[:], t.mac[:])
+	return hmac.Equal(mac[:], t.mac[:]), nil
 }
 
 // refreshTokenMAC binds the token's head to the family's secret and client.

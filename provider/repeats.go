@@ -183,7 +183,11 @@ func (p *Provider) earlierOutcome(ctx context.Context, sess *session) (_ *storag
 	if err != nil {
 		return nil, err
 	}
-	if access.Verdict != storage.AccessActive || access.Family.Generation != 0 || !p.macKeyLives(access.Family) {
+	lives, err := p.macKeyLives(ctx, access.Family)
+	if err != nil {
+		return nil, err
+	}
+	if access.Verdict != storage.AccessActive || access.Family.Generation != 0 || !lives {
 		return nil, fail(InvalidGrant, msgIdempotencyMoved).reason("idempotency_moved_on")
 	}
 	if access.Family.DPoPThumbprint != sess.jkt {

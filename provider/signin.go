@@ -171,7 +171,7 @@ func (p *Provider) mint(ctx context.Context, sess *session, family storage.Famil
 		FamilyID:    sid,
 	}
 	if withRefresh && sess.client.may(GrantRefreshToken) {
-		if out.RefreshToken, err = p.refreshToken(family); err != nil {
+		if out.RefreshToken, err = p.refreshToken(ctx, family); err != nil {
 			return nil, err
 		}
 	}

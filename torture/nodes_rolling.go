@@ -76,7 +76,7 @@ func runRolling(ctx context.Context, t *Trial) error {
 		return err
 	}
 	c.probe(20)
-	if err := t.rollingKills(ctx, c, restarts); err != nil {
+	if err := t.rollingKills(ctx, c, restarts, 200*time.Millisecond); err != nil {
 		return err
 	}
 	c.probe(0)
@@ -123,15 +123,16 @@ func (t *Trial) rollingRestarts(ctx context.Context, c *cluster, restarts int) e
 	return nil
 }
 
-// rollingKills kills the nodes in turn.
-func (t *Trial) rollingKills(ctx context.Context, c *cluster, kills int) error {
+// rollingKills kills the nodes in turn, with a pause and up to 700 ms more
+// between two kills.
+func (t *Trial) rollingKills(ctx context.Context, c *cluster, kills int, between time.Duration) error {
 	lost := 0
 	for i := range kills {
 		n := c.Nodes[i%len(c.Nodes)]
 		busy, stop := context.WithCancel(ctx)
 		done := make(chan struct{})
 		go func() { c.load.Run(busy); close(done) }()
-		pause(ctx, 200*time.Millisecond+time.Duration(t.Rand.IntN(700))*time.Millisecond)
+		pause(ctx, between+time.Duration(t.Rand.IntN(700))*time.Millisecond)
 		before := c.History.Len()
 		end := c.History.BeginFault(c.lb.Name, "kill -9 of "+n.Name, true)
 		n.Kill()

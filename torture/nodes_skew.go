@@ -97,12 +97,7 @@ func (t *Trial) skewedKeys(ctx context.Context, binary string) error {
 	if t.Long {
 		ahead, skew, length = 3*time.Minute, time.Minute, 20*time.Minute
 	}
-	const lifetime = 20 * time.Second
-	r, db, err := t.skewedRig(ctx, binary, "keys", skew, func(yaml string) string {
-		return strings.Replace(yaml, "access_token_lifetime: 6h, refresh_grace: 60s",
-			"access_token_lifetime: 10s, refresh_grace: 5s, refresh_token_idle_lifetime: 20s, refresh_token_absolute_lifetime: 20s", 1) +
-			"keys: { rotate_every: " + (ahead + time.Second).String() + ", publish_ahead: " + ahead.String() + " }\n"
-	})
+	r, db, err := t.skewedRig(ctx, binary, "keys", skew, shortLives(ahead))
 	if err != nil {
 		return err
 	}
@@ -120,11 +115,10 @@ func (t *Trial) skewedKeys(ctx context.Context, binary string) error {
 	stop()
 	<-done
 	t.judgeRotations(r, validators, wrong, int(length/(ahead+time.Second))-1)
-	rules := standardRules
-	rules.Grace, rules.AccessLifetime, rules.FamilyLifetime, rules.IdleLifetime = 5*time.Second, 10*time.Second, lifetime, lifetime
+	rules := withShortLives(standardRules)
 	rules.Skew = skew + 2*time.Second
 	t.Judge(r, rules)
-	return t.allCollected(ctx, r, db, lifetime)
+	return t.allCollected(ctx, r, db, shortLife)
 }
 
 // expiring are the tables whose rows all go within the lifetimes of a scenario

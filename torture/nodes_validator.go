@@ -7,8 +7,10 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -69,6 +71,8 @@ func (v *validator) verify(ctx context.Context, token string) error {
 	return nil
 }
 
+var errNoSet = errors.New("there is no JWK Set")
+
 // fetch gets the JWK Set. Its age counts from before the request.
 func (v *validator) fetch(ctx context.Context) error {
 	n := v.node()
@@ -76,7 +80,7 @@ func (v *validator) fetch(ctx context.Context) error {
 	answer := v.rig.send(ctx, v.rig.http, op, v.rig.url(n, "/.well-known/jwks.json"), nil, nil)
 	v.rig.History.Add(op)
 	if op.Outcome != OK {
-		return fmt.Errorf("JWK Set: %s", op)
+		return errNoSet // whether it had to be answered is R7's affair
 	}
 	_, age, ok := strings.Cut(answer.header.Get("Cache-Control"), "max-age=")
 	seconds, err := strconv.Atoi(age)
@@ -99,7 +103,11 @@ func (v *validator) fetch(ctx context.Context) error {
 		if errX != nil || errY != nil {
 			return fmt.Errorf("the key %s cannot be read", k.KID)
 		}
-		v.keys[k.KID] = &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).SetBytes(x), Y: new(big.Int).SetBytes(y)}
+		key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, x, y))
+		if err != nil {
+			return fmt.Errorf("the key %s: %w", k.KID, err)
+		}
+		v.keys[k.KID] = key
 	}
 	v.fetched, v.until = op.Start, op.Start+time.Duration(seconds)*time.Second
 	return nil
@@ -125,7 +133,7 @@ func validateFor(ctx context.Context, r *Rig, node func() *Node, validators []*v
 				if op.Outcome == OK {
 					err = v.verify(context.Background(), tokens.Access)
 				}
-				if err != nil {
+				if err != nil && !errors.Is(err, errNoSet) {
 					mu.Lock()
 					wrong = append(wrong, err.Error())
 					mu.Unlock()

@@ -15,6 +15,8 @@ func runFileSize(_ context.Context, t *Trial) error { return t.Skip("needs Linux
 
 func runFullDisk(_ context.Context, t *Trial) error { return t.Skip("needs Linux") }
 
+func runDatabaseDisk(_ context.Context, t *Trial) error { return t.Skip("needs Linux") }
+
 func runDeadDisk(_ context.Context, t *Trial) error { return t.Skip("needs Linux") }
 
 func catchByPowerCuts(_ context.Context, t *Trial, _ string) ([]Violation, error) {

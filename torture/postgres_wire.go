@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -34,13 +35,22 @@ func (l *link) Close() {
 	l.database.Close()
 }
 
-// newWire listens for a node and carries its connections to the database.
-func (db *database) newWire(dice func(n int) int) (*wire, error) {
+// folder is where PostgreSQL has its socket and its data.
+func (db *database) folder() (string, error) {
 	_, folder, ok := strings.Cut(db.DSN(), "host=")
 	if !ok {
-		return nil, fmt.Errorf("the DSN names no folder")
+		return "", errors.New("the DSN names no folder")
 	}
 	folder, _, _ = strings.Cut(folder, " ")
+	return folder, nil
+}
+
+// newWire listens for a node and carries its connections to the database.
+func (db *database) newWire(dice func(n int) int) (*wire, error) {
+	folder, err := db.folder()
+	if err != nil {
+		return nil, err
+	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err

@@ -83,6 +83,20 @@ var histories = map[string]struct {
 		s.introspect("f", "at0-f", false)
 		s.refresh("f", "rt1-f", "")
 	}},
+	"a revocation answered 503 takes effect later": {"R4", nil, func(s *script) {
+		s.h.BeginFault("", "the database is slow", false)
+		s.signIn("f")
+		s.add(Op{Kind: Revoke, User: "u", Client: "c", Token: "rt0-f", Family: "f", Outcome: Unknown, Status: 503, RetryAfter: true})
+		s.introspect("f", "at0-f", true)
+		s.introspect("f", "at0-f", false)
+	}},
+	"a revocation answered 503 takes effect later, in a database": {"", func(r *Rules) { r.Lingers = true }, func(s *script) {
+		s.h.BeginFault("", "the database is slow", false)
+		s.signIn("f")
+		s.add(Op{Kind: Revoke, User: "u", Client: "c", Token: "rt0-f", Family: "f", Outcome: Unknown, Status: 503, RetryAfter: true})
+		s.introspect("f", "at0-f", true)
+		s.introspect("f", "at0-f", false)
+	}},
 	"an acknowledged sign-in is lost": {"R1", nil, func(s *script) {
 		s.signIn("f")
 		s.refresh("f", "rt0-f", "")

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -37,8 +38,10 @@ func scenarios() []Scenario {
 		{"broken", "G1–G2", "servers that are wrong on purpose are caught", runBroken},
 		{"pg-restart", "G3", "PostgreSQL crashes and comes back under two nodes", runDatabaseRestart},
 		{"pg-faults", "G3", "backends are killed, connections to PostgreSQL cut, slow and silent", runDatabaseFaults},
+		{"pg-disk", "G4", "the file system of PostgreSQL is full", runDatabaseDisk},
 		{"rolling", "G9", "nodes are restarted and killed behind a balancer", runRolling},
 		{"pg-broken", "G3", "servers that are wrong on PostgreSQL are caught", runDatabaseBroken},
+		{"background", "G9", "nodes are killed while keys rotate, logouts are told and expired rows deleted", runBackground},
 		{"races", "G12", "codes, refresh tokens and js_codes presented several times at once at two nodes", runRaces},
 		{"skew", "G5", "two nodes whose clocks differ by a minute", runSkew},
 	}
@@ -124,7 +127,8 @@ func (t *Trial) NewRig(o RigOptions) (*Rig, error) {
 	return NewRig(o)
 }
 
-// cleanup has something undone at the end of the trial, whatever happens in it.
+// cleanup has something undone at the end of the trial, whatever happens in it:
+// the last first.
 func (t *Trial) cleanup(undo func() error) { t.cleanups = append(t.cleanups, undo) }
 
 // maxShown is how many violations are printed of one run.
@@ -178,7 +182,7 @@ func (t *Trial) run(ctx context.Context) {
 	if err != nil && !errors.Is(err, errSkipped) {
 		t.Fail("%v", err)
 	}
-	for _, clean := range t.cleanups {
+	for _, clean := range slices.Backward(t.cleanups) {
 		if err := clean(); err != nil {
 			t.Fail("cleaning up: %v", err)
 		}

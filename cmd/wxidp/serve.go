@@ -198,6 +198,7 @@ func (p *parts) work(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { p.provider.RunLogouts(ctx); return nil })
 	if p.exchange != nil {
 		group.Go(func() error { p.exchange.Run(ctx); return nil })
+		group.Go(func() error { return untilMoved(ctx, p.store) })
 	}
 }
 

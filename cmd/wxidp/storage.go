@@ -41,6 +41,10 @@ func openStore(ctx context.Context, c *config.Config, keyring *seal.Keyring, met
 
 func openEngine(ctx context.Context, c *config.Config, keyring *seal.Keyring, metrics *web.Metrics, log *slog.Logger) (engine, error) {
 	if c.Storage.Driver == config.DriverPostgres {
+		if host := postgres.Unverified(c.Storage.Postgres.DSN); host != "" {
+			log.Warn("whoever answers for the database learns its password and what is not sealed; say sslmode=verify-full in the DSN",
+				"event", "config.insecure", "switch", "storage.postgres.dsn", "host", host)
+		}
 		return postgres.Open(ctx, postgres.Options{DSN: c.Storage.Postgres.DSN, Keyring: keyring, Logger: log, OnCommit: metrics.Commit})
 	}
 	return bolt.Open(ctx, bolt.Options{
@@ -51,6 +55,32 @@ func openEngine(ctx context.Context, c *config.Config, keyring *seal.Keyring, me
 		Fatal:               func(err error) { die(log, err) },
 		InsecurePermissions: c.Insecure.AllowWorldReadableSecrets,
 	})
+}
+
+// How often a server looks whether its data are being moved, and how often in a
+// row it must find that they are: a move that finds servers there takes its mark
+// away again.
+const (
+	lookMovedEvery = time.Second
+	lookMovedTimes = 5
+)
+
+// untilMoved returns an error when the data are moved elsewhere, of which the
+// move may not have known that they are served, and nil when ctx ends.
+func untilMoved(ctx context.Context, store storage.Records) error {
+	for found := 0; ; {
+		pause(ctx, lookMovedEvery)
+		if ctx.Err() != nil {
+			return nil
+		}
+		err := storage.MoveUnfinished(ctx, store)
+		if found++; !errors.Is(err, storage.ErrMoved) {
+			found = 0
+		}
+		if found == lookMovedTimes {
+			return err
+		}
+	}
 }
 
 // pollKeysEvery is how soon a node knows what another one did to the signing

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/wxidp/wxidp/internal/secret"
 	"github.com/wxidp/wxidp/storage"
@@ -80,6 +81,31 @@ func Describe(dsn secret.String) (string, error) {
 		address = net.JoinHostPort(address, strconv.Itoa(int(config.Port)))
 	}
 	return address + "/" + config.Database, nil
+}
+
+// Unverified returns a host of the DSN, on another machine, of which connections
+// do not check that it is the one: where sslmode is neither verify-ca nor
+// verify-full, a stranger on the way may answer for it and learn the password.
+// "" where there is none.
+func Unverified(dsn secret.String) string {
+	config, err := pgx.ParseConfig(dsn.Reveal())
+	if dsn.IsZero() || err != nil {
+		return ""
+	}
+	ways := append([]*pgconn.FallbackConfig{{Host: config.Host, TLSConfig: config.TLSConfig}}, config.Fallbacks...)
+	for _, way := range ways {
+		verified := way.TLSConfig != nil && (!way.TLSConfig.InsecureSkipVerify || way.TLSConfig.VerifyPeerCertificate != nil)
+		if !verified && !here(way.Host) {
+			return way.Host
+		}
+	}
+	return ""
+}
+
+// here reports whether a host is this machine.
+func here(host string) bool {
+	ip := net.ParseIP(host)
+	return strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") || host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 var passwordParameter = regexp.MustCompile(`(?i)(^|\s)(password|sslpassword)\s*=`)
