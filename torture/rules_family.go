@@ -151,7 +151,7 @@ func (c *checker) seen(f *family) (out []sighting) {
 			switch {
 			case op.Outcome == OK:
 				out = append(out, sighting{op, true})
-			case op.Outcome == Denied && !c.tokenMayBeOver(op):
+			case op.Outcome == Denied && !c.tokenMayBeOver(op) && !c.clocksDisagree(f, op):
 				out = append(out, sighting{op, false})
 			}
 		}
@@ -169,6 +169,12 @@ func (c *checker) tokenMayBeOver(op *Op) bool {
 	}
 	from := c.accessFrom[op.Token]
 	return from != nil && c.rules.AccessLifetime > 0 && op.End+c.rules.Skew > from.Start+c.rules.AccessLifetime
+}
+
+// clocksDisagree reports whether an access token, which ends with its family,
+// may have expired by a node's clock while the family lives by the store's.
+func (c *checker) clocksDisagree(f *family, op *Op) bool {
+	return c.rules.FamilyLifetime > 0 && len(f.births) > 0 && op.End+c.rules.Skew > f.births[0].Start+c.rules.FamilyLifetime
 }
 
 // checkFamily is R1, R2, R4 and R5 for one family.

@@ -97,6 +97,14 @@ var histories = map[string]struct {
 		s.introspect("f", "at0-f", true)
 		s.introspect("f", "at0-f", false)
 	}},
+	"an access token ends with its family by a clock that is ahead": {"", func(r *Rules) {
+		r.FamilyLifetime, r.AccessLifetime, r.Skew = 10*time.Second, time.Hour, 5*time.Second
+	}, func(s *script) {
+		s.signIn("f")
+		s.now = 7 * time.Second
+		s.introspect("f", "at0-f", false)
+		s.refresh("f", "rt0-f", "rt1-f")
+	}},
 	"an acknowledged sign-in is lost": {"R1", nil, func(s *script) {
 		s.signIn("f")
 		s.refresh("f", "rt0-f", "")
