@@ -134,7 +134,7 @@ func (s *Store) RevokeFamily(ctx context.Context, id storage.FamilyID, reason st
 }
 
 // maxScan is how many rows one page of a listing looks at.
-const maxScan = 100_000
+const maxScan = 250_000
 
 // PageFamilies lists families in the order of their ids, which is that of
 // their creation. A user's page may be short, or empty, before the last one:

@@ -10,7 +10,7 @@ import (
 // How many rows a look for the newest families of a user takes: of the part of
 // the index, and of families of the user that have ended.
 const (
-	maxRecentScan  = 10 * maxScan
+	maxRecentScan  = 4 * maxScan
 	maxRecentEnded = 10_000
 )
 
