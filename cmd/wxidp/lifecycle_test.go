@@ -110,7 +110,7 @@ func TestSecondServerIsRefused(t *testing.T) {
 	token := s.SignIn("alice").str("access_token")
 
 	second := prepareServer(t, withConfig(func(yaml string) string {
-		return strings.NewReplacer("data/wxidp.db", s.Dir+"/data/wxidp.db", "data/master.key", s.Dir+"/data/master.key").Replace(yaml)
+		return strings.NewReplacer("STORAGE", "storage: { driver: bolt, bolt: { path: "+s.Dir+"/data/wxidp.db } }", "data/master.key", s.Dir+"/data/master.key").Replace(yaml)
 	}))
 	c := startChild(t, "", "serve", "--config", second.ConfigPath())
 	begin := time.Now()
