@@ -24,12 +24,13 @@ test: check test-go test-postgres test-node test-browser test-sdk torture ## eve
 
 .PHONY: test-go
 test-go: ## Go tests with the race detector
-	go test -race -timeout 20m ./...
+	go test -race -timeout 30m ./...
 
+# Tests of several nodes and of migrations have PostgreSQL in any case.
 .PHONY: test-postgres
 test-postgres: build ## the tests that come through the front door, with all servers on PostgreSQL
 	@if command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
-		TEST_STORAGE=postgres go test -race -timeout 20m ./cmd/wxidp && \
+		TEST_STORAGE=postgres go test -race -timeout 30m -skip 'Nodes|^TestMigrate' ./cmd/wxidp && \
 		if command -v npm >/dev/null; then \
 			cd e2e && npm ci --no-audit --no-fund --loglevel=error && E2E_WXIDP_BIN=$(CURDIR)/$(BIN) npm run --silent test:postgres; \
 		fi; \
