@@ -36,7 +36,7 @@ func (s *suite) model() {
 	}
 	for _, verdict := range []storage.RotateVerdict{storage.RotateOK, storage.RotateRepeated, storage.RotateReused, storage.RotateRevoked,
 		storage.RotateExpired, storage.RotateMissing, storage.RotateUserDisabled, storage.RotateWrongClient, storage.RotateInvalid} {
-		if m.seen[verdict] < steps/2000 {
+		if m.seen[verdict] < min(steps/2000, 100) {
 			s.Errorf("verdict %d came %d times: the run does not show much", verdict, m.seen[verdict])
 		}
 	}
