@@ -111,13 +111,18 @@ type crowd struct {
 
 type member struct {
 	device
-	rand *rand.Rand
+	name    string
+	signIns int
+	rand    *rand.Rand
 }
+
+// signInsPerUser is well below what WeChat takes for one user in a minute.
+const signInsPerUser = 50
 
 func newCrowd(r *Rig, n int, seed uint64) *crowd {
 	c := &crowd{rig: r}
 	for i := range n {
-		c.members = append(c.members, &member{device{user: "member-" + strconv.Itoa(i), client: miniProgram}, newRand(seed, uint64(i))})
+		c.members = append(c.members, &member{name: "member-" + strconv.Itoa(i), rand: newRand(seed, uint64(i))})
 	}
 	return c
 }
@@ -141,6 +146,10 @@ func (c *crowd) begin(ctx context.Context) {
 }
 
 func (c *crowd) signIn(ctx context.Context, m *member) *Op {
+	if m.signIns%signInsPerUser == 0 {
+		m.device = device{user: m.name + "-" + strconv.Itoa(m.signIns), client: miniProgram}
+	}
+	m.signIns++
 	code, err := c.rig.Sim.Login(appID, m.user)
 	if err != nil {
 		panic(err) // the app is there
