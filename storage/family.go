@@ -45,6 +45,19 @@ func ParseFamilyID(s string) (FamilyID, bool) {
 	return id, true
 }
 
+// FamilyCursor reads a cursor that is the id of a family, the zero id for "".
+// It returns ErrBadCursor for anything else.
+func FamilyCursor(after string) (FamilyID, error) {
+	if after == "" {
+		return FamilyID{}, nil
+	}
+	id, ok := ParseFamilyID(after)
+	if !ok {
+		return FamilyID{}, ErrBadCursor
+	}
+	return id, nil
+}
+
 // FamilySecret is random and known to nobody outside. It prints as ***.
 type FamilySecret [16]byte
 

@@ -114,6 +114,13 @@ func ParseLoginID(s string) (LoginID, bool) {
 	return LoginID(id), ok
 }
 
+// LoginCursor reads a cursor that is the id of a login session, as FamilyCursor
+// does.
+func LoginCursor(after string) (LoginID, error) {
+	id, err := FamilyCursor(after)
+	return LoginID(id), err
+}
+
 // NewToken returns 256 random bits as 43 base64url characters: a cookie's
 // value, a code, a ticket. Stores keep digests of tokens only.
 func NewToken() string {

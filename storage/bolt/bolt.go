@@ -47,6 +47,8 @@ type Options struct {
 
 // Store is a storage.Store on one bbolt file. Open makes it.
 type Store struct {
+	storage.Edits
+
 	path        string // without symbolic links
 	guard       guard
 	maintenance sync.Mutex   // held while the file is copied

@@ -140,12 +140,9 @@ const maxScan = 250_000
 // their creation. A user's page may be short, or empty, before the last one:
 // the families of other users that lie between cost time, too.
 func (s *Store) PageFamilies(ctx context.Context, userID, after string, limit int) (page []storage.Family, next string, err error) {
-	var start storage.FamilyID
-	if after != "" {
-		var ok bool
-		if start, ok = storage.ParseFamilyID(after); !ok {
-			return nil, "", storage.ErrBadCursor
-		}
+	start, err := storage.FamilyCursor(after)
+	if err != nil {
+		return nil, "", err
 	}
 	err = s.read(ctx, func(tx txn) (err error) {
 		page, next, err = scanFamilies(tx, userID, after, start, storage.PageSize(limit))

@@ -52,6 +52,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if s.vault, err = storage.OpenVault(ctx, s, opts.Keyring); err != nil {
 		return nil, errors.Join(fmt.Errorf("storage file %s: %w", opts.Path, err), s.Close())
 	}
+	s.Edits = storage.NewEdits(s.vault, s.edit, s.rehearse)
 	if !inspected {
 		s.background.Go(s.inspectServed)
 	}

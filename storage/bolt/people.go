@@ -35,36 +35,6 @@ func (s *Store) rehearse(ctx context.Context, judge func(d *storage.Draft) error
 	})
 }
 
-// UpdateProfile replaces what change names of a user's profile.
-func (s *Store) UpdateProfile(ctx context.Context, userID string, change storage.ProfileChange) (storage.User, error) {
-	var user storage.UserRecord
-	err := s.edit(ctx, func(d *storage.Draft) (err error) {
-		user, err = d.UpdateProfile(userID, change)
-		user = user.Clone()
-		return err
-	})
-	if err != nil {
-		return storage.User{}, err
-	}
-	return s.vault.OpenUser(userID, &user)
-}
-
-// CreateAccount makes a user with a username.
-func (s *Store) CreateAccount(ctx context.Context, in storage.NewAccount) (res storage.AccountResult, err error) {
-	c, err := s.vault.PrepareAccount(in)
-	if err != nil {
-		return storage.AccountResult{}, err
-	}
-	err = s.edit(ctx, func(d *storage.Draft) (err error) {
-		res, err = c.Judge(d)
-		return err
-	})
-	if err != nil {
-		return storage.AccountResult{}, err
-	}
-	return res, nil
-}
-
 // AccountByUsername returns what checking a password needs.
 func (s *Store) AccountByUsername(ctx context.Context, username string) (storage.Account, error) {
 	index := s.vault.UsernameIndex(username)
@@ -102,15 +72,6 @@ func (s *Store) UserBy(ctx context.Context, kind storage.IndexKind, value string
 		return storage.User{}, err
 	}
 	return s.vault.OpenUser(id, &user)
-}
-
-// SetPassword replaces a password hash if it still is the old one.
-func (s *Store) SetPassword(ctx context.Context, userID, oldHash, newHash string, endFamilies bool) (swapped bool, err error) {
-	err = s.edit(ctx, func(d *storage.Draft) (err error) {
-		swapped, err = d.SetPassword(userID, oldHash, newHash, endFamilies)
-		return err
-	})
-	return swapped && err == nil, err
 }
 
 // Identities returns the WeChat identities of a user in order of linking.
@@ -206,45 +167,6 @@ func (s *Store) SignInUser(ctx context.Context, who storage.Identity) (storage.U
 	return s.vault.OpenUser(id, &record)
 }
 
-// Unbind removes identities from a user, unless they are the last way in. It
-// looks at no more than maxScan rows for login sessions whose clients are told.
-func (s *Store) Unbind(ctx context.Context, in storage.Unbinding) (verdict storage.UnbindVerdict, err error) {
-	err = s.edit(ctx, func(d *storage.Draft) (err error) {
-		verdict, err = d.Unbind(in)
-		return err
-	})
-	if err != nil {
-		return 0, err
-	}
-	return verdict, nil
-}
-
-// Merge moves everything of one user to another and retires the first.
-func (s *Store) Merge(ctx context.Context, from, into string, dryRun bool) (res storage.MergeResult, err error) {
-	run := s.edit
-	if dryRun {
-		run = s.rehearse
-	}
-	err = run(ctx, func(d *storage.Draft) (err error) {
-		res, err = d.Merge(from, into)
-		return err
-	})
-	if err != nil {
-		return storage.MergeResult{}, err
-	}
-	return res, nil
-}
-
-// Erase destroys a user's key and removes all that points to the user. What
-// was removed lies in free pages of the file until Compact.
-func (s *Store) Erase(ctx context.Context, userID string) (found bool, err error) {
-	err = s.edit(ctx, func(d *storage.Draft) (err error) {
-		found, err = d.Erase(userID)
-		return err
-	})
-	return found && err == nil, err
-}
-
 // ImportUsers takes users of an earlier system. A rehearsal makes the keys of
 // the new users, which would hold up the writer.
 func (s *Store) ImportUsers(ctx context.Context, rows []storage.ImportRow, dryRun bool) (verdicts []storage.ImportVerdict, err error) {
@@ -307,20 +229,6 @@ func (s *Store) PutSessionKey(ctx context.Context, identity storage.Digest, key 
 		return ctx.Err()
 	}
 	return s.edit(ctx, func(d *storage.Draft) error { return d.PutSessionKey(identity, key, lifetime) })
-}
-
-// Withdraw records what WeChat says a user took back from an app. It looks at
-// no more than maxScan rows for families; in a larger file all of the user end.
-func (s *Store) Withdraw(ctx context.Context, in storage.Withdrawal) (res storage.WithdrawResult, err error) {
-	index := s.vault.OpenIDIndex(in.AppID, in.WeChatOpenID)
-	err = s.edit(ctx, func(d *storage.Draft) (err error) {
-		res, err = d.Withdraw(index, in)
-		return err
-	})
-	if err != nil {
-		return storage.WithdrawResult{}, err
-	}
-	return res, nil
 }
 
 // maxClientID is the longest id of a client, in bytes.

@@ -167,22 +167,3 @@ func (r *rows) putCode(key storage.Digest, stored bool, code *storage.CodeRecord
 	r.add(sql, key[:], data, code.KeepUntil)
 	return nil
 }
-
-// Consents returns what a user has agreed to, by client.
-func (s *Store) Consents(ctx context.Context, userID string) (list []storage.Consent, err error) {
-	err = s.rehearse(ctx, func(d *storage.Draft) (err error) {
-		list, err = d.Consents(userID)
-		return err
-	})
-	return list, err
-}
-
-// RevokeConsent forgets what a user has agreed to for a client and ends the
-// user's families there.
-func (s *Store) RevokeConsent(ctx context.Context, userID, clientID string, notify []string) (found bool, err error) {
-	err = s.edit(ctx, func(d *storage.Draft) (err error) {
-		found, err = d.RevokeConsent(userID, clientID, notify)
-		return err
-	})
-	return found && err == nil, err
-}

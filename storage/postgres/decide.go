@@ -180,19 +180,9 @@ func (s *Store) changeUser(ctx context.Context, id string, change func(now time.
 		if err != nil {
 			return err
 		}
-		data, err := r.UserRow(text(id))
+		user, err := r.liveUser(text(id))
 		if err != nil {
 			return err
-		}
-		if data == nil {
-			return storage.ErrNotFound
-		}
-		user, err := storage.DecodeUser(data)
-		if err != nil {
-			return err
-		}
-		if user.Retired {
-			return storage.ErrNotFound
 		}
 		if changed, err := change(r.now, &user); err != nil || !changed {
 			return err
@@ -211,3 +201,20 @@ func (s *Store) changeUser(ctx context.Context, id string, change func(now time.
 
 // corrupt says of which rows a damaged one is.
 func corrupt(of string) error { return fmt.Errorf("%w: %s", storage.ErrCorrupt, of) }
+
+// liveUser returns a user, or storage.ErrNotFound where there is none or it is
+// retired.
+func (r *rows) liveUser(id string) (user storage.UserRecord, err error) {
+	data, err := r.UserRow(id)
+	if err != nil {
+		return user, err
+	}
+	if data == nil {
+		return user, storage.ErrNotFound
+	}
+	user, err = storage.DecodeUser(data)
+	if err == nil && user.Retired {
+		err = storage.ErrNotFound
+	}
+	return user, err
+}

@@ -216,12 +216,9 @@ const (
 // PageFamilies lists families in the order of their ids, which is that of
 // their creation.
 func (s *Store) PageFamilies(ctx context.Context, userID, after string, limit int) (page []storage.Family, next string, err error) {
-	var start storage.FamilyID
-	if after != "" {
-		var ok bool
-		if start, ok = storage.ParseFamilyID(after); !ok {
-			return nil, "", storage.ErrBadCursor
-		}
+	start, err := storage.FamilyCursor(after)
+	if err != nil {
+		return nil, "", err
 	}
 	limit = storage.PageSize(limit)
 	query, args := pageAll, []any{[16]byte(start), limit + 1} // no family has the id zero

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -64,12 +63,9 @@ func (s *Store) Login(ctx context.Context, token storage.Digest) (storage.LoginS
 // PageLogins lists the live login sessions of a user in the order of their
 // ids, which is that of their creation.
 func (s *Store) PageLogins(ctx context.Context, userID, after string, limit int) (page []storage.LoginSession, next string, err error) {
-	var start storage.LoginID
-	if after != "" {
-		var ok bool
-		if start, ok = storage.ParseLoginID(after); !ok {
-			return nil, "", storage.ErrBadCursor
-		}
+	start, err := storage.LoginCursor(after)
+	if err != nil {
+		return nil, "", err
 	}
 	limit = storage.PageSize(limit)
 	err = s.read(ctx, func(ctx context.Context, c *pgx.Conn) error {
@@ -104,20 +100,6 @@ func (s *Store) PageLogins(ctx context.Context, userID, after string, limit int)
 		next = page[limit-1].ID.String()
 	}
 	return page, next, nil
-}
-
-// TouchLogin puts the idle expiry of a live login session to idle from now on.
-func (s *Store) TouchLogin(ctx context.Context, id storage.LoginID, idle time.Duration) error {
-	return s.edit(ctx, func(d *storage.Draft) error { return d.TouchLogin(id, idle) })
-}
-
-// EndLogin ends a login session.
-func (s *Store) EndLogin(ctx context.Context, id storage.LoginID, notify []string) (found bool, err error) {
-	err = s.edit(ctx, func(d *storage.Draft) (err error) {
-		found, err = d.EndLogin(id, notify)
-		return err
-	})
-	return found && err == nil, err
 }
 
 const dueLogouts = `SELECT id, client_id, user_id, family_id, ended_at, attempts, next_at FROM logouts

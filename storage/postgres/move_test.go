@@ -2,16 +2,15 @@ package postgres
 
 import (
 	"context"
-	"crypto/rand"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/wxidp/wxidp/internal/secret"
 	"github.com/wxidp/wxidp/storage"
+	"github.com/wxidp/wxidp/storage/storagetest"
 )
 
 // TestEveryTableMoves: a new table that a crash must not empty has rows to be
@@ -143,27 +142,5 @@ func TestDSNs(t *testing.T) {
 }
 
 func BenchmarkImportRows(b *testing.B) {
-	s := openStore(b, Options{}, hooks{})
-	const batch = 9999
-	for b.Loop() {
-		rows := make([]storage.Row, 0, batch)
-		for range batch / 3 {
-			var d storage.Digest
-			rand.Read(d[:])
-			id := storage.NewUserID()
-			now := time.Now()
-			user := storage.UserRecord{CreatedAt: now, UpdatedAt: now, Key: d[:], Profile: make([]byte, 80), Identities: storage.DigestList(d[:])}
-			identity := storage.IdentityRecord{UserID: id, AppID: "wx0123456789abcdef", LinkedAt: now, OpenID: make([]byte, 56)}
-			family := storage.Family{ID: storage.NewFamilyID(), UserID: id, ClientID: "shop-mini", Identity: d, Scope: []string{"openid", "profile"},
-				Audience: []string{"https://api.shop.example"}, AMR: []string{"wechat"}, Secret: storage.NewFamilySecret(),
-				CreatedAt: now, RotatedAt: now, AuthTime: now, IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(2 * time.Hour)}
-			rows = append(rows, storage.Row{Kind: storage.RowUser, Key: []byte(id), Value: storage.EncodeUser(&user)},
-				storage.Row{Kind: storage.RowIdentity, Key: d[:], Value: storage.EncodeIdentity(&identity)},
-				storage.Row{Kind: storage.RowFamily, Key: family.ID[:], Value: storage.EncodeFamily(&family)})
-		}
-		if err := s.ImportRows(b.Context(), rows); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.ReportMetric(float64(b.N*batch)/b.Elapsed().Seconds(), "rows/s")
+	storagetest.BenchmarkImportRows(b, openStore(b, Options{}, hooks{}))
 }

@@ -10,83 +10,6 @@ import (
 	"github.com/wxidp/wxidp/storage"
 )
 
-// UpdateProfile replaces what change names of a user's profile.
-func (s *Store) UpdateProfile(ctx context.Context, userID string, change storage.ProfileChange) (storage.User, error) {
-	var user storage.UserRecord
-	err := s.edit(ctx, func(d *storage.Draft) (err error) {
-		user, err = d.UpdateProfile(userID, change)
-		return err
-	})
-	if err != nil {
-		return storage.User{}, err
-	}
-	return s.vault.OpenUser(userID, &user)
-}
-
-// CreateAccount makes a user with a username.
-func (s *Store) CreateAccount(ctx context.Context, in storage.NewAccount) (res storage.AccountResult, err error) {
-	c, err := s.vault.PrepareAccount(in)
-	if err != nil {
-		return storage.AccountResult{}, err
-	}
-	err = s.edit(ctx, func(d *storage.Draft) (err error) {
-		res, err = c.Judge(d)
-		return err
-	})
-	if err != nil {
-		return storage.AccountResult{}, err
-	}
-	return res, nil
-}
-
-// SetPassword replaces a password hash if it still is the old one.
-func (s *Store) SetPassword(ctx context.Context, userID, oldHash, newHash string, endFamilies bool) (swapped bool, err error) {
-	err = s.edit(ctx, func(d *storage.Draft) (err error) {
-		swapped, err = d.SetPassword(userID, oldHash, newHash, endFamilies)
-		return err
-	})
-	return swapped && err == nil, err
-}
-
-// Unbind removes identities from a user, unless they are the last way in.
-func (s *Store) Unbind(ctx context.Context, in storage.Unbinding) (verdict storage.UnbindVerdict, err error) {
-	err = s.edit(ctx, func(d *storage.Draft) (err error) {
-		verdict, err = d.Unbind(in)
-		return err
-	})
-	if err != nil {
-		return 0, err
-	}
-	return verdict, nil
-}
-
-// Merge moves everything of one user to another and retires the first.
-func (s *Store) Merge(ctx context.Context, from, into string, dryRun bool) (res storage.MergeResult, err error) {
-	run := s.edit
-	if dryRun {
-		run = s.rehearse
-	}
-	err = run(ctx, func(d *storage.Draft) (err error) {
-		res, err = d.Merge(from, into)
-		return err
-	})
-	if err != nil {
-		return storage.MergeResult{}, err
-	}
-	return res, nil
-}
-
-// Erase destroys a user's key and removes all that points to the user. What
-// was removed lies in dead row versions until the database vacuums them, and
-// in its write-ahead log and backups until these are recycled.
-func (s *Store) Erase(ctx context.Context, userID string) (found bool, err error) {
-	err = s.edit(ctx, func(d *storage.Draft) (err error) {
-		found, err = d.Erase(userID)
-		return err
-	})
-	return found && err == nil, err
-}
-
 // ImportUsers takes users of an earlier system.
 func (s *Store) ImportUsers(ctx context.Context, rows []storage.ImportRow, dryRun bool) (verdicts []storage.ImportVerdict, err error) {
 	c, err := s.vault.PrepareImport(rows)
@@ -172,17 +95,4 @@ func (s *Store) ForgetSessionKeys(ctx context.Context, limit int) (forgotten int
 		return 0, false, err
 	}
 	return forgotten, more, nil
-}
-
-// Withdraw records what WeChat says a user took back from an app.
-func (s *Store) Withdraw(ctx context.Context, in storage.Withdrawal) (res storage.WithdrawResult, err error) {
-	index := s.vault.OpenIDIndex(in.AppID, in.WeChatOpenID)
-	err = s.edit(ctx, func(d *storage.Draft) (err error) {
-		res, err = d.Withdraw(index, in)
-		return err
-	})
-	if err != nil {
-		return storage.WithdrawResult{}, err
-	}
-	return res, nil
 }

@@ -61,6 +61,8 @@ const (
 
 // Store is a storage.Store on a PostgreSQL database. Open makes it.
 type Store struct {
+	storage.Edits
+
 	pool    *pgxpool.Pool
 	vault   *storage.Vault
 	log     *slog.Logger
@@ -148,6 +150,7 @@ func (s *Store) start(ctx context.Context, keyring *seal.Keyring) (err error) {
 	if s.vault, err = storage.OpenVault(ctx, s, keyring); err != nil {
 		return err
 	}
+	s.Edits = storage.NewEdits(s.vault, s.edit, s.rehearse)
 	return s.checkHome(ctx)
 }
 

@@ -188,19 +188,9 @@ func (s *Store) Identities(ctx context.Context, userID string) (out []storage.Id
 		if err := r.look(&rows{}); err != nil {
 			return err
 		}
-		data, err := r.UserRow(userID)
+		user, err := r.liveUser(userID)
 		if err != nil {
 			return err
-		}
-		if data == nil {
-			return storage.ErrNotFound
-		}
-		user, err := storage.DecodeUser(data)
-		if err != nil {
-			return err
-		}
-		if user.Retired {
-			return storage.ErrNotFound
 		}
 		out = make([]storage.Identity, user.Identities.Len())
 		for i := range out {
